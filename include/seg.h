@@ -1,0 +1,491 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * libseg: page buffers of 4 to 256 KiB from regions that are mapped on
+ * demand, under one hard memory budget, and given back when unused.
+ *
+ * Errors:  an int is 0 or a negative errno that the function lists; errno is
+ *          left alone.  A ret_ parameter is set only on success.  seg_alloc*()
+ *          give NULL and set errno.  seg_release*() preserve errno.
+ * Threads: MT-Safe unless said otherwise.  A destroy is the last call on its
+ *          object: no other call may be running on it or come after it, unless
+ *          it returned an error, which leaves the object as it was.
+ * Progress: "lock-free" is from a thread's second call on.  The first call of a
+ *          thread on any pool registers it with liburcu, under a lock of that
+ *          library, which ends the process if it gets no memory for that.
+ * Signals: no function is async-signal-safe unless said.  None is a
+ *          cancellation point.
+ * Fork:    see seg(7); seg_alloc*() and seg_release*() go on working in the
+ *          child, with the copies that the child has.
+ * Structs: the first member is the size that the caller knows.  Options: less
+ *          than the first release's is an error, more must be zero.
+ * Owner:   who creates destroys; a budget after its pools.  Options are copied.
+ *          Zero in an option means its default.
+ * Sizes:   bytes, unless the name says otherwise.
+ */
+#ifndef SEG_H
+#define SEG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define SEG_API __attribute__((visibility("default")))
+#define SEG_NODISCARD __attribute__((warn_unused_result))
+#define SEG_ALIGNED __attribute__((assume_aligned(4096)))
+#else
+#define SEG_API
+#define SEG_NODISCARD
+#define SEG_ALIGNED
+#endif
+
+#define SEG_CLASSES 7		/* 4, 8, 16, 32, 64, 128, 256 KiB */
+#define SEG_MIN_BYTES 4096	/* class 0 */
+#define SEG_MAX_BYTES 262144	/* class 6 */
+#define SEG_PAGE_PARTS 4	/* segments that a page may own */
+#define SEG_NO_WAIT (-1)	/* wait_ms: refuse at once at the limit */
+#define SEG_ALL (-1)		/* a node or class number: all of them */
+
+struct timespec;	/* C99 proper does not declare it */
+
+struct seg_budget;
+struct seg_pool;
+struct seg_page;
+struct seg_txlog;
+
+/* ---------------------------------------------------------------- version */
+
+/*
+ * The version of the library that is running, as "major.minor.patch".
+ * Owner: a constant.  MT-Safe, async-signal-safe, wait-free.
+ */
+SEG_API const char *seg_version(void);
+
+/* ----------------------------------------------------------------- budget */
+
+struct seg_budget_options {
+	size_t size;		/* sizeof(struct seg_budget_options) */
+	uint64_t limit_bytes;	/* 4 KiB to 16 TiB - 4 KiB, in 4 KiB steps */
+};
+
+struct seg_budget_stats {
+	size_t size;			/* sizeof(struct seg_budget_stats) */
+	uint64_t limit_bytes;		/* what may be charged */
+	uint64_t charged_bytes;		/* never above the limit */
+	uint64_t peak_charged_bytes;	/* the most that ever was */
+	uint64_t deferred_bytes;	/* of these: about to be unmapped */
+	uint64_t charge_refusals_total;	/* times that a region did not fit */
+	uint64_t waiters;		/* threads that wait at the limit now */
+	uint64_t waits_total;		/* allocations that had to wait */
+	uint64_t pools;			/* pools that share the budget */
+};
+
+/*
+ * Makes a budget: one atomic limit on the bytes that all pools sharing it may
+ * have charged, at every instant.
+ * Errors: -EINVAL options NULL, of a size that is too short or (where the
+ * surplus is not zero) too long, ret_budget NULL; -ERANGE the limit is below
+ * 4 KiB or above 16 TiB - 4 KiB; -ENOMEM.
+ * Owner: the caller, who destroys it after its pools.  Blocking (it allocates).
+ */
+SEG_API SEG_NODISCARD int
+seg_budget_create(const struct seg_budget_options *options,
+		  struct seg_budget **ret_budget);
+
+/*
+ * Ends a budget.  NULL is a no-op.
+ * Errors: -EBUSY pools still use it; nothing changed.  Blocking.
+ */
+SEG_API int seg_budget_destroy(struct seg_budget *budget);
+
+/*
+ * Sets the limit.  Raising wakes those who wait.  Lowering never leaves more
+ * charged than allowed: idle regions of the pools are retired first, and if
+ * that does not do at once the old limit stays.
+ * Errors: -EINVAL budget NULL; -ERANGE as in create; -EBUSY more is charged
+ * than the new limit (regions retired meanwhile are unmapped soon: try again).
+ * Lock-free.
+ */
+SEG_API int seg_budget_set_limit(struct seg_budget *budget,
+				 uint64_t limit_bytes);
+
+/*
+ * Fills ret_stats, whose size the caller has set.  limit and charged are one
+ * consistent pair; the rest is read one by one.
+ * Errors: -EINVAL budget or ret_stats NULL, or a size that is not valid.
+ * Wait-free.
+ */
+SEG_API int seg_budget_stats(struct seg_budget *budget,
+			     struct seg_budget_stats *ret_stats);
+
+/* ------------------------------------------------------- events and misuse */
+
+enum seg_log_level {
+	SEG_LOG_DEFAULT = 0,	/* as SEG_LOG_REGION */
+	SEG_LOG_OFF = 1,
+	SEG_LOG_ERROR = 2,	/* refusals, misuse, failed system calls */
+	SEG_LOG_REGION = 3,	/* and: regions mapped and unmapped */
+	SEG_LOG_SEGMENT = 4	/* and: each allocate and release (slow) */
+};
+
+/*
+ * Receives one line without a newline.  Called in the thread that caused it,
+ * or in the library's own, outside read sections, and can't be cancelled.  It
+ * may allocate, release and ask, but not create, destroy, trim or check
+ * (seg_pool_is_valid()) anything, nor fork, nor wait for a lock that another
+ * thread holds while it does so: the library's own thread may be in the middle
+ * of its work.  An event of its own making is not reported again.
+ */
+typedef void seg_log_fn(void *ctx, enum seg_log_level level, const char *line);
+
+/* What was wrong with a release or a page; a closed list. */
+enum seg_misuse {
+	SEG_MISUSE_DOUBLE = 1,	/* the segment or page is not handed out */
+	SEG_MISUSE_FOREIGN = 2,	/* the address is in no region of this pool */
+	SEG_MISUSE_INTERIOR = 3,/* not the first byte of a segment */
+	SEG_MISUSE_STALE = 4,	/* the handle is of an earlier owner */
+	SEG_MISUSE_UNMAPPED = 5,/* the region was given back to the kernel */
+	SEG_MISUSE_OWNER = 6	/* the page is owned by an intent log */
+};
+
+/* Receives each detected misuse; same rules as seg_log_fn. */
+typedef void seg_misuse_fn(void *ctx, enum seg_misuse what,
+			   const void *address);
+
+/* ------------------------------------------------------------------- pool */
+
+struct seg_pool_options {
+	size_t size;			/* sizeof(struct seg_pool_options) */
+	struct seg_budget *budget;	/* required; outlives the pool */
+	uint64_t region_bytes;		/* the largest region: a power of two,
+					   4 KiB to 64 MiB; 0: 64 MiB */
+	unsigned decay_ms;		/* an all-unused region is unmapped
+					   within this time; 0: 1000 */
+	int wait_ms;			/* how long seg_alloc() waits at the
+					   limit; 0: 100; SEG_NO_WAIT: not */
+	seg_log_fn *log;		/* NULL: no events */
+	void *log_ctx;
+	enum seg_log_level log_level;
+	seg_misuse_fn *misuse;		/* NULL: counted and returned only */
+	void *misuse_ctx;
+};
+
+/*
+ * Figures of one class on one node, or sums over SEG_ALL.
+ * When no other thread is in a call: active + cached + unused = slices,
+ * allocations_total - releases_total = active, and
+ * mapped = charged = the bytes of the regions + deferred.
+ */
+struct seg_pool_stats {
+	size_t size;			/* sizeof(struct seg_pool_stats) */
+	uint64_t active;		/* segments handed out */
+	uint64_t cached;		/* slices parked in per-thread caches */
+	uint64_t unused;		/* slices ready to be taken */
+	uint64_t slices;		/* all slices of the regions in use */
+	uint64_t active_bytes;
+	uint64_t regions;		/* regions in use */
+	uint64_t spare_regions;		/* of these: all slices unused */
+	uint64_t deferred_regions;	/* retired, not yet unmapped */
+	uint64_t deferred_bytes;
+	uint64_t mapped_bytes;		/* address space, deferred included */
+	uint64_t charged_bytes;		/* against the budget */
+	uint64_t peak_mapped_bytes;
+	uint64_t metadata_bytes;	/* the library's own */
+	uint64_t allocations_total;
+	uint64_t releases_total;
+	uint64_t refusals_total;	/* allocations refused with ENOMEM */
+	uint64_t regions_mapped_total;
+	uint64_t regions_retired_total;
+	uint64_t regions_unmapped_total;
+	uint64_t misuses_total;		/* only in the sum over all classes */
+};
+
+/*
+ * Makes a pool: all seven classes, all nodes, one budget.  Maps no region.
+ * The first pool of a process starts the library's one thread, the last one
+ * ends it.
+ * Errors: -EINVAL options or ret_pool NULL, a size that is not valid, no
+ * budget, an option out of its range; -ENOMEM; -EAGAIN no thread to be had.
+ * Owner: the caller.  Blocking.
+ */
+SEG_API SEG_NODISCARD int
+seg_pool_create(const struct seg_pool_options *options,
+		struct seg_pool **ret_pool);
+
+/*
+ * Ends a pool and unmaps its regions.  NULL is a no-op.
+ * Errors: -EBUSY segments, pages or intent logs are still out, or a region
+ * could not be unmapped: the pool goes on working (idle regions were retired).
+ * Blocking: waits for a grace period.
+ */
+SEG_API int seg_pool_destroy(struct seg_pool *pool);
+
+/*
+ * Retires every all-unused region now and waits until the kernel has them.
+ * ret_bytes (may be NULL) gets what this call retired.
+ * Errors: -EINVAL pool NULL.  Blocking: waits for a grace period.
+ */
+SEG_API int seg_pool_trim(struct seg_pool *pool, uint64_t *ret_bytes);
+
+/*
+ * Fills ret_stats, whose size the caller has set, for one node number and one
+ * class 0 to 6, or SEG_ALL for either.
+ * Errors: -EINVAL a NULL, no such node or class, a size that is not valid.
+ * Lock-free; time grows with the number of regions.
+ */
+SEG_API int seg_pool_stats(struct seg_pool *pool, int node, int class_index,
+			   struct seg_pool_stats *ret_stats);
+
+/*
+ * Walks everything and checks the equations above, each free list, each
+ * generation and the table.  Only meaningful while no other thread is in a
+ * call on the pool; then false means that memory was corrupted.
+ * Time grows with the number of slices.  Blocking: the library's own thread
+ * is held up meanwhile, and must not be in the middle of something.
+ */
+SEG_API bool seg_pool_is_valid(struct seg_pool *pool);
+
+/* --------------------------------------------------------------- segments */
+
+/*
+ * Gives a segment of at least the given bytes: the whole class is the
+ * caller's, seg_size() of it, aligned to 4 KiB.  Its contents are undefined:
+ * what the last owner left, or zeros (see seg_alloc_zeroed()).
+ * At the limit it waits as the pool's wait_ms says.
+ * Errors: NULL and errno = EINVAL pool NULL, bytes 0 or above SEG_MAX_BYTES;
+ * ENOMEM nothing came free in time, or the kernel gave no memory.
+ * Owner: the caller, who calls seg_release() once, in any thread.
+ * Lock-free, but for the wait at the limit.  Not async-signal-safe.
+ * No alloc_size attribute: all of seg_size() may be used.
+ */
+SEG_API SEG_NODISCARD SEG_ALIGNED void *
+seg_alloc(struct seg_pool *pool, size_t bytes);
+
+/* As seg_alloc(), with all seg_size() bytes zero. */
+SEG_API SEG_NODISCARD SEG_ALIGNED void *
+seg_alloc_zeroed(struct seg_pool *pool, size_t bytes);
+
+/*
+ * As seg_alloc(), from the given node.
+ * Errors: also EINVAL, no such node.
+ */
+SEG_API SEG_NODISCARD SEG_ALIGNED void *
+seg_alloc_on(struct seg_pool *pool, size_t bytes, int node);
+
+/*
+ * As seg_alloc(), but waits at the limit until the given time of
+ * CLOCK_MONOTONIC.  A time in the past never waits.
+ * Errors: also EINVAL, deadline NULL or tv_nsec out of range.
+ */
+SEG_API SEG_NODISCARD SEG_ALIGNED void *
+seg_alloc_until(struct seg_pool *pool, size_t bytes,
+		const struct timespec *deadline);
+
+/*
+ * Takes a segment back.  A NULL segment is a no-op.  A wrong address is
+ * detected, given to the misuse callback, counted, and changes nothing.
+ * Errors: -EINVAL pool NULL, a foreign or an interior address; -ESTALE the
+ * segment is not handed out, or its region was unmapped.
+ * A second release by address can't be told from the first once somebody else
+ * owns the segment: seg_release_handle() can.
+ * Lock-free.
+ */
+SEG_API int seg_release(struct seg_pool *pool, void *segment);
+
+/*
+ * The bytes of a segment that is handed out: its class, not the request.
+ * 0: not such a segment of this pool.  Lock-free.
+ */
+SEG_API size_t seg_size(struct seg_pool *pool, const void *segment);
+
+/* ---------------------------------------------------------------- handles */
+
+/* One hand-out of a segment.  No two hand-outs of a pool are ever equal. */
+struct seg_handle {
+	void *segment;
+	uint64_t region;	/* counts the regions of the pool */
+	uint64_t generation;	/* counts hand-outs and releases of a slice */
+};
+
+/*
+ * The handle of a segment that the caller holds.
+ * Errors: -EINVAL a NULL, a foreign or interior address; -ESTALE not handed
+ * out.  Lock-free.
+ */
+SEG_API int seg_handle_of(struct seg_pool *pool, const void *segment,
+			  struct seg_handle *ret_handle);
+
+/*
+ * The segment, if it is still handed out to the owner that the handle names.
+ * Errors: -EINVAL pool, handle or ret_segment NULL, or a zeroed handle;
+ * -ESTALE released or unmapped since.  The answer holds for as long as the
+ * owner keeps it.  Lock-free.
+ */
+SEG_API int seg_resolve(struct seg_pool *pool, const struct seg_handle *handle,
+			void **ret_segment);
+
+/*
+ * As seg_release(), but only if the handle is still good: of any number of
+ * releases with one handle, one wins.
+ * Errors: -EINVAL pool or handle NULL, a zeroed handle, or one that names no
+ * region that the pool ever had; -ESTALE it is no longer good.  Lock-free.
+ */
+SEG_API int seg_release_handle(struct seg_pool *pool,
+			       const struct seg_handle *handle);
+
+/* ---------------------------------------------------------------- regions */
+
+struct seg_region_info {
+	size_t size;		/* sizeof(struct seg_region_info) */
+	void *base;
+	uint64_t bytes;
+	uint64_t region;	/* as in struct seg_handle */
+	int node;
+	int class_index;
+	uint32_t slices;
+	uint32_t unused;
+};
+
+/*
+ * Which region of the pool an address lies in.  ret_info->size is set by the
+ * caller.  The answer may be old when it arrives, unless the caller holds a
+ * segment of the region.
+ * Errors: -EINVAL a NULL or a size that is not valid; -ENOENT none.
+ * Lock-free.
+ */
+SEG_API int seg_region_of(struct seg_pool *pool, const void *address,
+			  struct seg_region_info *ret_info);
+
+/* Returns 0 to go on; anything else ends the walk and is its result. */
+typedef int seg_region_fn(void *ctx, const struct seg_region_info *info);
+
+/*
+ * Calls fn for each region of the pool.  Regions that come or go meanwhile
+ * may be missed.  fn runs inside a read section: it must not block, destroy,
+ * trim, wait or fork (it delays all unmapping of the process).
+ * Errors: -EINVAL a NULL; else what fn returned.  Lock-free.
+ */
+SEG_API int seg_region_each(struct seg_pool *pool, seg_region_fn *fn,
+			    void *ctx);
+
+/* ------------------------------------------------------------------ pages */
+
+/*
+ * Makes a page: one owner of 1 to SEG_PAGE_PARTS segments, part i with at
+ * least part_bytes[i] bytes.  All parts or none.
+ * Errors: -EINVAL a NULL, parts 0 or too many, a size 0 or too large;
+ * -ENOMEM as in seg_alloc().
+ * Owner: the caller, until seg_page_release() or seg_txlog_put().
+ */
+SEG_API SEG_NODISCARD int
+seg_page_create(struct seg_pool *pool, const size_t *part_bytes, unsigned parts,
+		struct seg_page **ret_page);
+
+/* The number of parts; 0 for NULL.  Wait-free. */
+SEG_API unsigned seg_page_parts(const struct seg_page *page);
+
+/* Part i, or NULL where there is none.  Wait-free. */
+SEG_API void *seg_page_part(const struct seg_page *page, unsigned part);
+
+/* The bytes of part i (its class), or 0 where there is none.  Wait-free. */
+SEG_API size_t seg_page_part_bytes(const struct seg_page *page, unsigned part);
+
+/*
+ * Moves part i to the smallest class with at least the given bytes: the
+ * contents move along, the old segment is released, its address is no longer
+ * the page's.  A part that is large enough already stays.
+ * Only one thread at a time may use a page.
+ * Errors: -EINVAL page NULL, no such part, more than SEG_MAX_BYTES; -ESTALE
+ * the page was released; -ENOMEM the page is as it was.
+ */
+SEG_API SEG_NODISCARD int seg_page_grow(struct seg_page *page, unsigned part,
+					size_t bytes);
+
+/*
+ * Releases the page and its segments, once.  NULL is a no-op.  Page pointers
+ * stay readable until the pool is destroyed, so that a second release is
+ * detected as long as the page object was not given out again.
+ * Errors: -ESTALE released already; -EBUSY an intent log owns it.  Lock-free.
+ */
+SEG_API int seg_page_release(struct seg_page *page);
+
+/* ------------------------------------------------------------- intent log */
+
+/*
+ * A write transaction's own set of pages: for each key a pair of pages, the
+ * complete and the modified one (which may be the same, or NULL).  It owns
+ * what is put in, alone, and hands everything back to the pool at commit,
+ * abort or destroy.  Not MT-Safe: one thread at a time, any thread.
+ */
+struct seg_txlog_options {
+	size_t size;		/* sizeof(struct seg_txlog_options) */
+	size_t capacity;	/* pairs to make room for at once; 0: 64 */
+};
+
+/*
+ * Errors: -EINVAL pool or ret_log NULL, options of a size that is not valid
+ * (NULL is all defaults); -ENOMEM.  Owner: the caller.
+ */
+SEG_API SEG_NODISCARD int
+seg_txlog_create(struct seg_pool *pool, const struct seg_txlog_options *options,
+		 struct seg_txlog **ret_log);
+
+/*
+ * Moves a pair of pages into the log.  The pages of an earlier pair of that
+ * key are released, but for those that are in the new one.
+ * Errors: -EINVAL log or complete NULL, a page of another pool; -ESTALE a
+ * page was released; -EBUSY a page is owned by another key or log; -ENOMEM.
+ * On an error the pages stay the caller's.
+ */
+SEG_API SEG_NODISCARD int
+seg_txlog_put(struct seg_txlog *log, uint64_t key, struct seg_page *complete,
+	      struct seg_page *modified);
+
+/*
+ * The pair of a key; still the log's.  The ret_ parameters may be NULL.
+ * Errors: -EINVAL log NULL; -ENOENT no such key.
+ */
+SEG_API int seg_txlog_get(struct seg_txlog *log, uint64_t key,
+			  struct seg_page **ret_complete,
+			  struct seg_page **ret_modified);
+
+/*
+ * As get, but the pair leaves the log and is the caller's.
+ * Errors: -EINVAL log, ret_complete or ret_modified NULL; -ENOENT.
+ */
+SEG_API SEG_NODISCARD int
+seg_txlog_take(struct seg_txlog *log, uint64_t key,
+	       struct seg_page **ret_complete, struct seg_page **ret_modified);
+
+/* The number of pairs; 0 for NULL. */
+SEG_API size_t seg_txlog_count(const struct seg_txlog *log);
+
+/* Makes one pair durable: 0, or a negative errno to stop the commit. */
+typedef int seg_txlog_write_fn(void *ctx, uint64_t key,
+			       const struct seg_page *complete,
+			       const struct seg_page *modified);
+
+/*
+ * Calls write (may be NULL) for each pair in ascending order of keys, then
+ * releases all pages.  If write fails, nothing is released and the log is as
+ * it was.
+ * Errors: -EINVAL log NULL; else what write returned.
+ */
+SEG_API int seg_txlog_commit(struct seg_txlog *log, seg_txlog_write_fn *write,
+			     void *ctx);
+
+/* Releases all pages; the log is empty and can be used again.  -EINVAL NULL. */
+SEG_API int seg_txlog_abort(struct seg_txlog *log);
+
+/* Aborts and ends the log.  NULL is a no-op. */
+SEG_API void seg_txlog_destroy(struct seg_txlog *log);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The regions of one class on one node: take a slice, give one back, open a
+ * region, retire idle ones.
+ *
+ * Opening: charge, map, take the first slice, only then publish.  So the
+ * thread that opened a region has its slice whatever the others do, and a
+ * thread that stops in between holds up nobody: others retry for a while and
+ * then open one themselves (class_pool_may_open()).
+ * Retiring: the winner of region_retire() takes the region out of bands and
+ * table and defers the rest to the keeper, which unmaps it after a grace
+ * period, uncharges what was charged, and wakes those who wait.
+ *
+ * Equations, at any moment without a thread in a call:
+ *   regions_mapped = regions in use + deferred + regions_unmapped
+ *   mapped = charged_bytes of the regions in use + deferred_bytes
+ *   allocations - releases = slices - unused
+ * All but opening, which asks the kernel, is lock-free.
+ */
+#ifndef SEG_CLASS_POOL_H
+#define SEG_CLASS_POOL_H
+
+#include "bands.h"
+#include "budget.h"
+#include "log.h"
+#include "region_table.h"
+#include "seg.h"
+
+/* What all pools of one allocator share. */
+struct allocator {
+	struct seg_budget *budget;
+	struct log log;
+	struct region_table table;
+	struct atomic_u64 serials;	/* regions so far */
+	struct gauge mapped;
+};
+
+struct class_pool {
+	/* written at creation */
+	struct allocator *allocator;
+	int class_index;
+	size_t slice_bytes;
+	size_t most_bytes;		/* of a region */
+	/* written when regions come and go */
+	struct bands bands;
+	struct atomic_u32 opening;	/* a thread maps a region */
+	struct gauge mapped;		/* bytes, deferred included */
+	struct atomic_u64 deferred_bytes;
+	struct atomic_u64 own_bytes;	/* metadata of the regions */
+	struct atomic_u64 regions_mapped;
+	struct atomic_u64 regions_retired;
+	struct atomic_u64 regions_unmapped;
+	struct atomic_u64 refusals;
+	/* written by every call, striped */
+	struct counter allocations;
+	struct counter releases;
+};
+
+/* A slice that was taken, or a segment of NULL. */
+struct taken {
+	void *segment;
+	bool fresh;		/* never handed out: still zero */
+};
+
+void class_pool_init(struct class_pool *cp, struct allocator *a,
+		     int class_index, size_t most_bytes);
+
+/* As bands_clear(). */
+bool class_pool_clear(struct class_pool *cp);
+
+/* From the fullest region, as far as the hints know. */
+struct taken class_pool_take(struct class_pool *cp);
+
+/* From any region, whatever the hints say; slow. */
+struct taken class_pool_take_any(struct class_pool *cp);
+
+/* Gives a disowned slice of one of the pool's regions back; in a section. */
+void class_pool_give(struct class_pool *cp, struct region *r, uint32_t slice);
+
+enum open_result {
+	OPEN_DONE,
+	OPEN_NO_BUDGET,		/* does not fit under the limit */
+	OPEN_NO_MEMORY,		/* the kernel refused, errno says why */
+};
+
+/* Opens a region of so many bytes; ret_taken is its first slice, or NULL. */
+enum open_result class_pool_open(struct class_pool *cp, size_t bytes,
+				 struct taken *ret_taken);
+
+/* The kernel refused, with that errno. */
+void class_pool_log_refusal(struct class_pool *cp, int error);
+
+/* Whether to open a region now; false: another thread does, try to take. */
+bool class_pool_begin_open(struct class_pool *cp);
+void class_pool_end_open(struct class_pool *cp);
+
+/* Retires idle regions of up to the bytes or a little more; what they were. */
+uint64_t class_pool_shed(struct class_pool *cp, uint64_t bytes);
+
+/* Retires all idle regions, whatever the hints say; slow. */
+uint64_t class_pool_trim(struct class_pool *cp);
+
+/* The keeper's look: retires what was idle for idle_ns.  True: there is
+ * something left to look at. */
+bool class_pool_decay(struct class_pool *cp, uint64_t now_ns,
+		      uint64_t idle_ns);
+
+/* Sums over the regions. */
+struct class_sum {
+	uint64_t regions, spares, slices, unused;
+};
+struct class_sum class_pool_sum(struct class_pool *cp);
+
+bool class_pool_is_valid(struct class_pool *cp);
+
+#endif

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Identity, not address: what a pointer or a handle stands for, and what is
+ * wrong with it.
+ *
+ * A handle names the region by its serial number and the hand-out by the
+ * slice's generation.  Neither ever repeats within a pool: serials are 64 bits
+ * and count regions, generations are 64 bits and count hand-outs and releases.
+ * So a handle can't be mistaken for that of another owner, even if the address
+ * was unmapped, mapped and handed out again.
+ */
+#include <errno.h>
+
+#include "options.h"
+#include "pool.h"
+#include "rcu.h"
+
+static const struct {
+	const char *text;
+	int error;
+} misuses[] = {
+	[SEG_MISUSE_DOUBLE] = { "double release", -ESTALE },
+	[SEG_MISUSE_FOREIGN] = { "foreign address", -EINVAL },
+	[SEG_MISUSE_INTERIOR] = { "interior address", -EINVAL },
+	[SEG_MISUSE_STALE] = { "stale handle", -ESTALE },
+	[SEG_MISUSE_UNMAPPED] = { "unmapped region", -ESTALE },
+	[SEG_MISUSE_OWNER] = { "page owned by a log", -EBUSY },
+};
+
+int pool_misuse(struct seg_pool *p, enum seg_misuse what, const void *address)
+{
+	int saved = errno;
+
+	u64_add_relaxed(&p->misuses, 1); /* relaxed: counter */
+	log_event(&p->allocator.log, SEG_LOG_ERROR, "Misuse: %s at %p",
+		  misuses[what].text, address);
+	if (p->options.misuse && callback_begin()) {
+		p->options.misuse(p->options.misuse_ctx, what, address);
+		callback_end();
+	}
+	errno = saved;
+	return misuses[what].error;
+}
+
+enum seg_misuse pool_find(struct seg_pool *p, const void *segment,
+			  struct region **ret_region, uint32_t *ret_slice)
+{
+	bool gone;
+	struct region *r = region_table_find(&p->allocator.table, segment,
+					     &gone);
+	size_t offset;
+
+	if (!r)
+		return gone ? SEG_MISUSE_UNMAPPED : SEG_MISUSE_FOREIGN;
+	offset = (size_t)((const char *)segment - r->base);
+	if (offset & (r->slice_bytes - 1))
+		return SEG_MISUSE_INTERIOR;
+	*ret_region = r;
+	*ret_slice = (uint32_t)(offset / r->slice_bytes);
+	return 0;
+}
+
+/* The hand-out of a segment, without a report of what is wrong. */
+static int look_up(struct seg_pool *p, const void *segment,
+		   struct seg_handle *ret_handle, size_t *ret_bytes)
+{
+	uint64_t generation = 0;
+	enum seg_misuse wrong;
+	struct region *r;
+	uint32_t slice;
+
+	rcu_enter();
+	wrong = pool_find(p, segment, &r, &slice);
+	if (!wrong) {
+		generation = region_generation(r, slice);
+		*ret_handle = (struct seg_handle){
+			.segment = (void *)(uintptr_t)segment,
+			.region = r->serial,
+			.generation = generation,
+		};
+		*ret_bytes = r->slice_bytes;
+	}
+	rcu_leave();
+	if (wrong)
+		return misuses[wrong].error;
+	return generation_is_out(generation) ? 0 : -ESTALE;
+}
+
+size_t seg_size(struct seg_pool *p, const void *segment)
+{
+	struct seg_handle handle;
+	size_t bytes;
+
+	return p && segment && !look_up(p, segment, &handle, &bytes) ? bytes :
+								       0;
+}
+
+int seg_handle_of(struct seg_pool *p, const void *segment,
+		  struct seg_handle *ret_handle)
+{
+	struct seg_handle handle;
+	size_t bytes;
+	int ret;
+
+	if (!p || !segment || !ret_handle)
+		return -EINVAL;
+	ret = look_up(p, segment, &handle, &bytes);
+	if (!ret)
+		*ret_handle = handle;
+	return ret;
+}
+
+int seg_resolve(struct seg_pool *p, const struct seg_handle *handle,
+		void **ret_segment)
+{
+	struct seg_handle now;
+	size_t bytes;
+
+	if (!p || !handle || !handle->segment || !ret_segment)
+		return -EINVAL;
+	if (look_up(p, handle->segment, &now, &bytes) ||
+	    now.region != handle->region ||
+	    now.generation != handle->generation)
+		return -ESTALE;
+	*ret_segment = handle->segment;
+	return 0;
+}
+
+static struct seg_region_info info_of(struct seg_pool *p,
+				      const struct region *r)
+{
+	return (struct seg_region_info){
+		.size = sizeof(struct seg_region_info),
+		.base = r->base,
+		.bytes = r->bytes,
+		.region = r->serial,
+		.node = p->node.id,
+		.class_index = r->pool->class_index,
+		.slices = r->slices,
+		.unused = word_unused(region_look(r)),
+	};
+}
+
+int seg_region_of(struct seg_pool *p, const void *address,
+		  struct seg_region_info *ret_info)
+{
+	struct seg_region_info info;
+	struct region *r;
+
+	if (!p || !address || !result_is_valid(ret_info))
+		return -EINVAL;
+	rcu_enter();
+	r = region_table_find(&p->allocator.table, address, NULL);
+	if (r && word_retired(region_look(r)))
+		r = NULL;
+	if (r)
+		info = info_of(p, r);
+	rcu_leave();
+	if (!r)
+		return -ENOENT;
+	result_put(ret_info, &info, sizeof(info));
+	return 0;
+}
+
+static int each_of_class(struct seg_pool *p, struct class_pool *cp,
+			 seg_region_fn *fn, void *ctx)
+{
+	uint32_t slots = bands_slots(&cp->bands);
+	int ret = 0;
+
+	for (uint32_t slot = 0; slot < slots && !ret; slot++) {
+		struct region *r = bands_at(&cp->bands, slot);
+		struct seg_region_info info;
+
+		if (!r || word_retired(region_look(r)))
+			continue;
+		info = info_of(p, r);
+		ret = fn(ctx, &info);
+	}
+	return ret;
+}
+
+int seg_region_each(struct seg_pool *p, seg_region_fn *fn, void *ctx)
+{
+	int ret = 0;
+
+	if (!p || !fn)
+		return -EINVAL;
+	rcu_enter();
+	for (int c = 0; c < SEG_CLASSES && !ret; c++)
+		ret = each_of_class(p, &p->node.pools[c], fn, ctx);
+	rcu_leave();
+	return ret;
+}

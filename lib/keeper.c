@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * See keeper.h.
+ *
+ * The mutex covers everything but the queue: the thread holds it while it
+ * works, not while it sleeps.  So whoever has it (join, leave, flush, a fork)
+ * knows that no work is half done.  No other lock nests inside.
+ */
+#include "keeper.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+#include "os.h"
+#include "rcu.h"
+
+enum { KEEPER_RETRY_NS = 10 * 1000 * 1000 };
+
+static struct {
+	struct work_queue queue;
+	pthread_mutex_t lock;		/* see above; covers the rest */
+	struct keeper_duty *duties;
+	struct work *retry;		/* work that failed */
+	pthread_t thread;
+	uintptr_t generation;		/* of the thread that may work */
+	bool running;
+} keeper = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* What failed before goes first: it is older. */
+static struct work *take_work(void)
+{
+	struct work *fresh = work_queue_take_all(&keeper.queue);
+	struct work **end = &keeper.retry;
+	struct work *all;
+
+	while (*end)
+		end = &(*end)->next;
+	*end = fresh;
+	all = keeper.retry;
+	keeper.retry = NULL;
+	return all;
+}
+
+static void run_work(void)
+{
+	struct work *work = take_work();
+	struct work **failed = &keeper.retry;
+
+	if (work)
+		rcu_wait_for_readers();
+	while (work) {
+		struct work *next = work->next;
+
+		if (!work->run(work)) {
+			work->next = NULL;
+			*failed = work;
+			failed = &work->next;
+		}
+		work = next;
+	}
+}
+
+static uint64_t run_duties(uint64_t now)
+{
+	uint64_t soonest = keeper.retry ? KEEPER_RETRY_NS : OS_FOREVER;
+
+	for (struct keeper_duty *d = keeper.duties; d; d = d->next) {
+		uint64_t next = d->run(d, now);
+
+		soonest = next < soonest ? next : soonest;
+	}
+	return soonest;
+}
+
+/* One round of work; false when this thread has been replaced or ended. */
+static bool keeper_round(uintptr_t generation, uint64_t *ret_sleep_ns)
+{
+	bool stay;
+
+	pthread_mutex_lock(&keeper.lock);
+	stay = keeper.generation == generation;
+	if (stay) {
+		run_work();
+		*ret_sleep_ns = run_duties(os_now_ns());
+	}
+	pthread_mutex_unlock(&keeper.lock);
+	return stay;
+}
+
+static void *keeper_main(void *generation)
+{
+	uint32_t ticket = work_queue_ticket(&keeper.queue);
+	uint64_t sleep_ns;
+
+	while (keeper_round((uintptr_t)generation, &sleep_ns)) {
+		work_queue_sleep(&keeper.queue, ticket, sleep_ns);
+		ticket = work_queue_ticket(&keeper.queue);
+	}
+	return NULL;
+}
+
+/* Under the lock. */
+static int start_thread(void)
+{
+	int ret = os_thread_start(&keeper.thread, keeper_main,
+				  (void *)keeper.generation);
+
+	keeper.running = !ret;
+	return ret ? -EAGAIN : 0;
+}
+
+static void fork_prepare(void)
+{
+	pthread_mutex_lock(&keeper.lock);
+	rcu_before_fork();
+}
+
+static void fork_parent(void)
+{
+	rcu_after_fork_parent();
+	pthread_mutex_unlock(&keeper.lock);
+}
+
+/* If no thread can be had, deferred work waits for a flush. */
+static void fork_child(void)
+{
+	rcu_after_fork_child();
+	if (keeper.running)
+		start_thread();
+	pthread_mutex_unlock(&keeper.lock);
+}
+
+static void register_fork_handlers(void)
+{
+	pthread_atfork(fork_prepare, fork_parent, fork_child);
+}
+
+int keeper_join(struct keeper_duty *duty)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	int ret = 0;
+
+	pthread_once(&once, register_fork_handlers);
+	pthread_mutex_lock(&keeper.lock);
+	if (!keeper.running)
+		ret = start_thread();
+	if (!ret) {
+		duty->next = keeper.duties;
+		keeper.duties = duty;
+	}
+	pthread_mutex_unlock(&keeper.lock);
+	return ret;
+}
+
+/*
+ * The thread that is told to end sees another generation at its next round,
+ * and does nothing more, even if a join has started a new one meanwhile.
+ */
+void keeper_leave(struct keeper_duty *duty)
+{
+	struct keeper_duty **at = &keeper.duties;
+	pthread_t thread;
+	bool ends;
+
+	pthread_mutex_lock(&keeper.lock);
+	while (*at != duty)
+		at = &(*at)->next;
+	*at = duty->next;
+	ends = !keeper.duties && keeper.running;
+	thread = keeper.thread;
+	if (ends) {
+		keeper.generation++;
+		keeper.running = false;
+	}
+	pthread_mutex_unlock(&keeper.lock);
+	if (ends) {
+		keeper_kick();
+		os_thread_join(thread);
+	}
+}
+
+void keeper_defer(struct work *work)
+{
+	work_queue_push(&keeper.queue, work);
+}
+
+void keeper_kick(void)
+{
+	work_queue_kick(&keeper.queue);
+}
+
+void keeper_hold(void)
+{
+	pthread_mutex_lock(&keeper.lock);
+}
+
+void keeper_let_go(void)
+{
+	pthread_mutex_unlock(&keeper.lock);
+}
+
+void keeper_flush(void)
+{
+	/* Who retires does so in a read section: now its work is queued. */
+	rcu_wait_for_readers();
+	pthread_mutex_lock(&keeper.lock);
+	run_work();
+	pthread_mutex_unlock(&keeper.lock);
+}

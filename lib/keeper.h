@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The keeper: the library's one thread.  It waits for grace periods, then runs
+ * what was deferred (unmapping), and lets each pool look for idle regions.
+ *
+ * It takes the place of liburcu's call_rcu worker, which polls every 10 ms:
+ * memory on its way to the kernel is charged until then, and threads at the
+ * limit would wait for the poll.  The keeper is woken by the push.
+ *
+ * It runs while there is at least one duty.  keeper_join/leave and
+ * keeper_flush block, the rest is lock-free.
+ */
+#ifndef SEG_KEEPER_H
+#define SEG_KEEPER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "work_queue.h"
+
+/* Something to look at from time to time: a pool. */
+struct keeper_duty {
+	struct keeper_duty *next;
+	/* Returns when to come again, in ns from now; OS_FOREVER: on a kick. */
+	uint64_t (*run)(struct keeper_duty *duty, uint64_t now_ns);
+};
+
+/* 0, or -EAGAIN if no thread can be had. */
+int keeper_join(struct keeper_duty *duty);
+void keeper_leave(struct keeper_duty *duty);
+
+/* Runs the work after a grace period that begins later than this call. */
+void keeper_defer(struct work *work);
+
+/* There is something to look at again. */
+void keeper_kick(void);
+
+/* Between these the keeper does nothing; blocking, for a walk of checks. */
+void keeper_hold(void);
+void keeper_let_go(void);
+
+/* Does all deferred work now, in this thread; what fails stays deferred. */
+void keeper_flush(void);
+
+#endif

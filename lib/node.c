@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* See node.h. */
+#include "node.h"
+
+static size_t floor_power(uint64_t bytes)
+{
+	return (size_t)1 << (63 - __builtin_clzll(bytes));
+}
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+size_t node_region_bytes(int class_index, uint64_t limit, size_t most)
+{
+	uint64_t slice = (uint64_t)SEG_MIN_BYTES << class_index;
+	uint64_t wanted = larger(limit / 16,
+				 smaller(slice * NODE_MIN_SLICES, limit / 4));
+
+	wanted = smaller(wanted, most);
+	return floor_power(larger(wanted, slice));
+}
+
+void node_init(struct node *node, struct allocator *a, int id, size_t most)
+{
+	node->id = id;
+	for (int c = 0; c < SEG_CLASSES; c++)
+		class_pool_init(&node->pools[c], a, c, most);
+}
+
+bool node_clear(struct node *node)
+{
+	for (int c = 0; c < SEG_CLASSES; c++)
+		if (!class_pool_clear(&node->pools[c]))
+			return false;
+	return true;
+}
+
+/* The largest classes first: fewer regions for the same bytes. */
+uint64_t node_shed(struct node *node, uint64_t bytes)
+{
+	uint64_t shed = 0;
+
+	for (int c = SEG_CLASSES - 1; c >= 0 && shed < bytes; c--)
+		shed += class_pool_shed(&node->pools[c], bytes - shed);
+	return shed;
+}
+
+uint64_t node_trim(struct node *node)
+{
+	uint64_t trimmed = 0;
+
+	for (int c = 0; c < SEG_CLASSES; c++)
+		trimmed += class_pool_trim(&node->pools[c]);
+	return trimmed;
+}
+
+bool node_decay(struct node *node, uint64_t now_ns, uint64_t idle_ns)
+{
+	bool left = false;
+
+	for (int c = 0; c < SEG_CLASSES; c++)
+		left |= class_pool_decay(&node->pools[c], now_ns, idle_ns);
+	return left;
+}
+
+bool node_is_valid(struct node *node)
+{
+	for (int c = 0; c < SEG_CLASSES; c++)
+		if (!class_pool_is_valid(&node->pools[c]))
+			return false;
+	return true;
+}

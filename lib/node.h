@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The region manager of one memory node: a pool for each class.
+ *
+ * Regions are 64 MiB, and smaller where the budget is small, so that all
+ * classes find room: about a 16th of the limit, but at least 32 slices as long
+ * as that is at most a quarter of it, and at least one slice.
+ */
+#ifndef SEG_NODE_H
+#define SEG_NODE_H
+
+#include "class_pool.h"
+
+enum { NODE_REGION_BYTES = 64 << 20, NODE_MIN_SLICES = 32 };
+
+struct node {
+	int id;
+	struct class_pool pools[SEG_CLASSES];
+};
+
+/* The class of a request of 1 to SEG_MAX_BYTES. */
+static inline int class_of(size_t bytes)
+{
+	return bytes <= SEG_MIN_BYTES ?
+		       0 : 52 - __builtin_clzll((unsigned long long)bytes - 1);
+}
+
+/* The size of a region of the class under that limit, at most `most`.  Asked
+ * for each region anew, since limits change. */
+size_t node_region_bytes(int class_index, uint64_t limit, size_t most);
+
+void node_init(struct node *node, struct allocator *a, int id, size_t most);
+/* As class_pool_clear(). */
+bool node_clear(struct node *node);
+
+/* As the functions of class_pool.h, for all classes. */
+uint64_t node_shed(struct node *node, uint64_t bytes);
+uint64_t node_trim(struct node *node);
+
+/* True: there is something left to look at. */
+bool node_decay(struct node *node, uint64_t now_ns, uint64_t idle_ns);
+
+bool node_is_valid(struct node *node);
+
+#endif

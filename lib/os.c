@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* See os.h.  Each function is one idea over one or two calls of the system. */
+#define _GNU_SOURCE
+#include "os.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <numa.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What any mapping is aligned to. */
+enum { OS_PAGE_BYTES = 4096, CACHE_LINE_BYTES = 64 };
+
+static void *map_anywhere(size_t bytes)
+{
+	void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return base == MAP_FAILED ? NULL : base;
+}
+
+/* Keeps errno. */
+static void unmap_quietly(void *base, size_t bytes)
+{
+	int saved = errno;
+
+	munmap(base, bytes);
+	errno = saved;
+}
+
+/*
+ * Cuts what stands out over [aligned, aligned + bytes); or, when a cut fails,
+ * unmaps the rest, but never again what was cut: that may be somebody else's
+ * by now.
+ */
+static bool cut_ends(char *base, size_t mapped, char *aligned, size_t bytes)
+{
+	size_t head = (size_t)(aligned - base);
+	size_t tail = mapped - head - bytes;
+
+	if (head && munmap(base, head)) {
+		unmap_quietly(base, mapped);
+		return false;
+	}
+	if (tail && munmap(aligned + bytes, tail)) {
+		unmap_quietly(aligned, bytes + tail);
+		return false;
+	}
+	return true;
+}
+
+void *os_map(size_t bytes, size_t align)
+{
+	size_t larger = bytes + (align > OS_PAGE_BYTES ? align : 0);
+	char *base = map_anywhere(larger);
+	char *aligned = (char *)(((uintptr_t)base + align - 1) & ~(align - 1));
+
+	if (!base || larger == bytes)
+		return base;
+	return cut_ends(base, larger, aligned, bytes) ? aligned : NULL;
+}
+
+int os_unmap(void *base, size_t bytes)
+{
+	int saved = errno;
+	int ret = munmap(base, bytes) ? -errno : 0;
+
+	errno = saved;
+	return ret;
+}
+
+void *os_calloc(size_t count, size_t bytes)
+{
+	size_t whole = (count * bytes + CACHE_LINE_BYTES - 1) &
+		       ~(size_t)(CACHE_LINE_BYTES - 1);
+	int saved = errno;
+	void *memory = aligned_alloc(CACHE_LINE_BYTES, whole);
+
+	errno = saved;
+	return memory ? memset(memory, 0, whole) : NULL;
+}
+
+void *os_realloc(void *memory, size_t bytes)
+{
+	int saved = errno;
+	void *larger = realloc(memory, bytes);
+
+	errno = saved;
+	return larger;
+}
+
+void os_free(void *memory)
+{
+	free(memory);
+}
+
+uint64_t os_now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void futex(struct atomic_u32 *word, int op, uint32_t value,
+		  const struct timespec *timeout)
+{
+	int saved = errno;
+
+	syscall(SYS_futex, &word->value, op, value, timeout, NULL, 0);
+	errno = saved;
+}
+
+void os_futex_wait(struct atomic_u32 *word, uint32_t expected,
+		   uint64_t timeout_ns)
+{
+	struct timespec timeout = {
+		.tv_sec = (time_t)(timeout_ns / 1000000000u),
+		.tv_nsec = (long)(timeout_ns % 1000000000u),
+	};
+
+	futex(word, FUTEX_WAIT_PRIVATE, expected,
+	      timeout_ns == OS_FOREVER ? NULL : &timeout);
+}
+
+void os_futex_wake_all(struct atomic_u32 *word)
+{
+	futex(word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL);
+}
+
+void os_yield(void)
+{
+	sched_yield();
+}
+
+int os_thread_start(pthread_t *ret_thread, void *(*main)(void *), void *arg)
+{
+	sigset_t all, before;
+	int error;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(ret_thread, NULL, main, arg);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!error)
+		pthread_setname_np(*ret_thread, "libseg");
+	return -error;
+}
+
+void os_thread_join(pthread_t thread)
+{
+	int before;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+	pthread_join(thread, NULL);
+	pthread_setcancelstate(before, &before);
+}
+
+int os_first_node(void)
+{
+	struct bitmask *allowed;
+	int node = 0;
+
+	if (numa_available() < 0)
+		return 0;
+	allowed = numa_get_mems_allowed();
+	while (node < (int)allowed->size &&
+	       !numa_bitmask_isbitset(allowed, (unsigned)node))
+		node++;
+	if (node == (int)allowed->size)
+		node = 0;
+	numa_bitmask_free(allowed);
+	return node;
+}

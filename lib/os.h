@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Everything that the library asks of the system.  os.c is the only file with
+ * system calls and malloc; a test replaces it by one that fails on demand.
+ */
+#ifndef SEG_OS_H
+#define SEG_OS_H
+
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "atomic.h"
+
+#define OS_FOREVER UINT64_MAX
+
+/*
+ * Maps zero-filled memory aligned to align (a power of two, at least a system
+ * page).  NULL and errno on failure.  Lock-free, unlike malloc.
+ */
+void *os_map(size_t bytes, size_t align);
+
+/* 0 or a negative errno; then the mapping is as it was. */
+int os_unmap(void *base, size_t bytes);
+
+/* Memory of malloc's, for what blocks anyway; calloc's is zero-filled and
+ * aligned to a cache line.  NULL on failure; errno is left alone. */
+void *os_calloc(size_t count, size_t bytes);
+void *os_realloc(void *memory, size_t bytes);
+void os_free(void *memory);
+
+/* CLOCK_MONOTONIC. */
+uint64_t os_now_ns(void);
+
+/* Sleeps while *word is expected, at most timeout_ns; may wake for nothing. */
+void os_futex_wait(struct atomic_u32 *word, uint32_t expected,
+		   uint64_t timeout_ns);
+void os_futex_wake_all(struct atomic_u32 *word);
+
+void os_yield(void);
+
+/* Starts a thread that no signal of the application is delivered to. */
+int os_thread_start(pthread_t *ret_thread, void *(*main)(void *), void *arg);
+/* No cancellation point. */
+void os_thread_join(pthread_t thread);
+
+/* The lowest memory node that this process may use; 0 without NUMA. */
+int os_first_node(void);
+
+#endif

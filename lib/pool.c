@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* See pool.h. */
+#include "pool.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "assert.h"
+#include "conf.h"
+#include "options.h"
+#include "os.h"
+#include "rcu.h"
+
+enum { DEFAULT_DECAY_MS = 1000, DEFAULT_WAIT_MS = 100 };
+
+static const uint64_t ns_per_ms = 1000000;
+
+static bool region_bytes_are_valid(uint64_t bytes)
+{
+	return bytes >= SEG_MIN_BYTES && bytes <= NODE_REGION_BYTES &&
+	       (bytes & (bytes - 1)) == 0;
+}
+
+static void set_defaults(struct seg_pool_options *o)
+{
+	if (!o->region_bytes)
+		o->region_bytes = NODE_REGION_BYTES;
+	if (!o->decay_ms)
+		o->decay_ms = DEFAULT_DECAY_MS;
+	if (!o->wait_ms)
+		o->wait_ms = DEFAULT_WAIT_MS;
+	if (!o->log_level)
+		o->log_level = SEG_LOG_REGION;
+}
+
+static struct log log_of(const struct seg_pool_options *o)
+{
+	return (struct log){
+		.fn = o->log,
+		.ctx = o->log_ctx,
+		.level = o->log_level ? o->log_level : SEG_LOG_REGION,
+	};
+}
+
+/* The caller's options, then SEG_CONF, then defaults; or what is wrong. */
+static int options_complete(const struct seg_pool_options *theirs,
+			    struct seg_pool_options *o)
+{
+	struct log log;
+
+	if (!options_get(o, sizeof(*o), theirs, sizeof(*o)) || !o->budget ||
+	    o->wait_ms < SEG_NO_WAIT ||
+	    (int)o->log_level < 0 || o->log_level > SEG_LOG_SEGMENT)
+		return -EINVAL;
+	log = log_of(o);
+	conf_apply(conf_text(), o, &log);
+	set_defaults(o);
+	return region_bytes_are_valid(o->region_bytes) ? 0 : -EINVAL;
+}
+
+static uint64_t pool_shed(struct budget_member *member, uint64_t bytes)
+{
+	struct seg_pool *p = (void *)((char *)member -
+				      offsetof(struct seg_pool, member));
+
+	return node_shed(&p->node, bytes);
+}
+
+/*
+ * Looks every quarter of decay_ms, retires what was idle for half of it: with
+ * a look to notice and one to act, that is within decay_ms of the last use.
+ */
+static uint64_t pool_duty(struct keeper_duty *duty, uint64_t now_ns)
+{
+	struct seg_pool *p = (void *)((char *)duty -
+				      offsetof(struct seg_pool, duty));
+	uint64_t decay_ns = p->options.decay_ms * ns_per_ms;
+
+	return node_decay(&p->node, now_ns, decay_ns / 2) ? decay_ns / 4 :
+							    OS_FOREVER;
+}
+
+static void pool_init(struct seg_pool *p, const struct seg_pool_options *o)
+{
+	p->options = *o;
+	p->wait_ns = o->wait_ms > 0 ? (uint64_t)o->wait_ms * ns_per_ms : 0;
+	p->allocator.budget = o->budget;
+	p->allocator.log = log_of(o);
+	p->member.shed = pool_shed;
+	p->duty.run = pool_duty;
+	p->pages.object_bytes = PAGE_OBJECT_BYTES;
+	node_init(&p->node, &p->allocator, os_first_node(), o->region_bytes);
+}
+
+int seg_pool_create(const struct seg_pool_options *options,
+		    struct seg_pool **ret_pool)
+{
+	struct seg_pool_options o = { 0 };
+	struct seg_pool *p;
+	int ret;
+
+	if (!ret_pool)
+		return -EINVAL;
+	ret = options_complete(options, &o);
+	if (ret)
+		return ret;
+	p = os_calloc(1, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	pool_init(p, &o);
+	ret = keeper_join(&p->duty);
+	if (ret) {
+		os_free(p);
+		return ret;
+	}
+	budget_join(o.budget, &p->member);
+	*ret_pool = p;
+	return 0;
+}
+
+/* Whether all regions are with the kernel again, and their metadata. */
+static bool all_unmapped(struct seg_pool *p)
+{
+	uint64_t own_bytes = 0;
+
+	for (int c = 0; c < SEG_CLASSES; c++)
+		/* relaxed: the keeper's lock was taken since */
+		own_bytes += u64_load_relaxed(&p->node.pools[c].own_bytes);
+	return own_bytes == 0;
+}
+
+/* Gives the metadata back, or as much as the kernel takes. */
+static bool clear(struct seg_pool *p)
+{
+	bool done;
+
+	keeper_hold();
+	done = node_clear(&p->node) &&
+	       region_table_clear(&p->allocator.table) &&
+	       slab_clear(&p->pages);
+	keeper_let_go();
+	return done;
+}
+
+int seg_pool_destroy(struct seg_pool *p)
+{
+	if (!p)
+		return 0;
+	/* relaxed: by contract no other call is running */
+	if (u64_load_relaxed(&p->logs))
+		return -EBUSY;
+	node_trim(&p->node);
+	keeper_flush();
+	if (!all_unmapped(p))
+		return -EBUSY;
+	budget_leave(p->allocator.budget, &p->member);
+	if (!clear(p)) {
+		budget_join(p->allocator.budget, &p->member);
+		return -EBUSY;
+	}
+	keeper_leave(&p->duty);
+	os_free(p);
+	return 0;
+}
+
+int seg_pool_trim(struct seg_pool *p, uint64_t *ret_bytes)
+{
+	uint64_t bytes;
+
+	if (!p)
+		return -EINVAL;
+	bytes = node_trim(&p->node);
+	keeper_flush();
+	if (ret_bytes)
+		*ret_bytes = bytes;
+	return 0;
+}
+
+/* What an allocation asks for; deadline 0: never wait. */
+struct request {
+	size_t bytes;
+	uint64_t deadline_ns;
+	bool default_wait;
+	bool zeroed;
+};
+
+static void log_allocated(struct class_pool *cp, size_t bytes)
+{
+	struct log *log = &cp->allocator->log;
+
+	if (log_wants(log, SEG_LOG_SEGMENT))
+		log_event(log, SEG_LOG_SEGMENT,
+			  "allocate() size=%zu, pool %d now has %llu segments "
+			  "remaining", bytes, cp->class_index,
+			  (unsigned long long)class_pool_sum(cp).unused);
+}
+
+static void *refuse(struct class_pool *cp, size_t bytes, uint64_t since_ns)
+{
+	struct allocator *a = cp->allocator;
+	uint64_t word = budget_look(a->budget);
+
+	u64_add_relaxed(&cp->refusals, 1); /* relaxed: counter */
+	log_event(&a->log, SEG_LOG_ERROR,
+		  "Allocation refused: size=%zu, pool %d, waited %llu ms "
+		  "(charged %llu KB of %llu KB, deferred %llu KB)", bytes,
+		  cp->class_index,
+		  (unsigned long long)((os_now_ns() - since_ns) / ns_per_ms),
+		  (unsigned long long)budget_word_charged(word) / 1024,
+		  (unsigned long long)budget_word_limit(word) / 1024,
+		  (unsigned long long)budget_deferred(a->budget) / 1024);
+	errno = ENOMEM;
+	return NULL;
+}
+
+static struct taken take_slowly(struct seg_pool *p, struct class_pool *cp,
+				const struct request *q, uint64_t now_ns)
+{
+	return limit_allocate(cp, q->default_wait && p->wait_ns ?
+					  now_ns + p->wait_ns :
+					  q->deadline_ns);
+}
+
+static void *allocate(struct seg_pool *p, struct request q)
+{
+	struct class_pool *cp;
+	struct taken t;
+
+	if (!p || q.bytes == 0 || q.bytes > SEG_MAX_BYTES) {
+		errno = EINVAL;
+		return NULL;
+	}
+	cp = &p->node.pools[class_of(q.bytes)];
+	t = class_pool_take(cp);
+	if (__builtin_expect(!t.segment, 0)) {
+		uint64_t now_ns = os_now_ns();
+
+		t = take_slowly(p, cp, &q, now_ns);
+		if (!t.segment)
+			return refuse(cp, q.bytes, now_ns);
+	}
+	if (q.zeroed && !t.fresh)
+		memset(t.segment, 0, cp->slice_bytes);
+	log_allocated(cp, q.bytes);
+	return t.segment;
+}
+
+void *seg_alloc(struct seg_pool *p, size_t bytes)
+{
+	return allocate(p, (struct request){ .bytes = bytes,
+					     .default_wait = true });
+}
+
+void *seg_alloc_zeroed(struct seg_pool *p, size_t bytes)
+{
+	return allocate(p, (struct request){ .bytes = bytes,
+					     .default_wait = true,
+					     .zeroed = true });
+}
+
+void *seg_alloc_on(struct seg_pool *p, size_t bytes, int node)
+{
+	if (p && node != p->node.id) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return seg_alloc(p, bytes);
+}
+
+/* Times before 0 are 0, those of the far future the last there is. */
+static uint64_t ns_of(const struct timespec *time)
+{
+	if (time->tv_sec < 0)
+		return 0;
+	if ((uint64_t)time->tv_sec >= UINT64_MAX / 1000000000u)
+		return UINT64_MAX;
+	return (uint64_t)time->tv_sec * 1000000000u + (uint64_t)time->tv_nsec;
+}
+
+void *seg_alloc_until(struct seg_pool *p, size_t bytes,
+		      const struct timespec *deadline)
+{
+	struct request q = { .bytes = bytes };
+
+	if (!deadline || deadline->tv_nsec < 0 ||
+	    deadline->tv_nsec >= 1000000000) {
+		errno = EINVAL;
+		return NULL;
+	}
+	q.deadline_ns = ns_of(deadline);
+	return allocate(p, q);
+}
+
+static void log_released(struct class_pool *cp)
+{
+	struct log *log = &cp->allocator->log;
+
+	if (log_wants(log, SEG_LOG_SEGMENT))
+		log_event(log, SEG_LOG_SEGMENT,
+			  "Segment returned to pool %d, pool now has %llu "
+			  "segments", cp->class_index,
+			  (unsigned long long)class_pool_sum(cp).unused);
+}
+
+/*
+ * A handle that the pool did give out is old, whatever lies at its address by
+ * now.
+ */
+static enum seg_misuse wrong_handle(struct seg_pool *p,
+				    const struct seg_handle *handle,
+				    enum seg_misuse wrong)
+{
+	/* relaxed: a handle of the caller's came with what it was made of */
+	uint64_t serials = u64_load_relaxed(&p->allocator.serials);
+
+	if (wrong == SEG_MISUSE_UNMAPPED)
+		return wrong;
+	return handle->region && handle->region <= serials ?
+		       SEG_MISUSE_STALE : SEG_MISUSE_FOREIGN;
+}
+
+static enum seg_misuse disown(struct region *r, uint32_t slice,
+			      const struct seg_handle *handle)
+{
+	if (!handle)
+		return region_disown(r, slice) ? 0 : SEG_MISUSE_DOUBLE;
+	return r->serial == handle->region &&
+			       region_disown_exactly(r, slice,
+						     handle->generation) ?
+		       0 : SEG_MISUSE_STALE;
+}
+
+/*
+ * A correct release needs no read section, since its segment keeps the region
+ * alive until the slice is given back.  A wrong one does, and nobody knows
+ * which it is before the generation has said so.
+ */
+static int release(struct seg_pool *p, void *segment,
+		   const struct seg_handle *handle)
+{
+	struct class_pool *cp = NULL;
+	enum seg_misuse wrong;
+	struct region *r;
+	uint32_t slice;
+
+	rcu_enter();
+	wrong = pool_find(p, segment, &r, &slice);
+	if (!wrong)
+		wrong = disown(r, slice, handle);
+	if (wrong && handle)
+		wrong = wrong_handle(p, handle, wrong);
+	if (!wrong) {
+		cp = r->pool;
+		class_pool_give(cp, r, slice);
+	}
+	rcu_leave();
+	if (wrong)
+		return pool_misuse(p, wrong, segment);
+	budget_notify(p->allocator.budget);
+	log_released(cp);
+	return 0;
+}
+
+int seg_release(struct seg_pool *p, void *segment)
+{
+	if (!segment)
+		return 0;
+	return p ? release(p, segment, NULL) : -EINVAL;
+}
+
+int seg_release_handle(struct seg_pool *p, const struct seg_handle *handle)
+{
+	if (!p || !handle || !handle->segment)
+		return -EINVAL;
+	return release(p, handle->segment, handle);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * An allocator (the public "pool"): nodes over classes over regions, one
+ * budget, one table.  pool.c has creation, allocate and release; limit.c what
+ * happens at the limit; handle.c identity and misuse; stats.c what can be
+ * asked.
+ */
+#ifndef SEG_POOL_H
+#define SEG_POOL_H
+
+#include "keeper.h"
+#include "node.h"
+#include "slab.h"
+
+/* What the slab of pages is made for; page.c checks it. */
+enum { PAGE_OBJECT_BYTES = 192 };
+
+struct seg_pool {
+	struct allocator allocator;
+	/* written at creation */
+	struct seg_pool_options options;
+	uint64_t wait_ns;		/* 0: never */
+	struct budget_member member;	/* how the budget reaches the pool */
+	struct keeper_duty duty;	/* how the keeper does */
+	/* written by pages, logs, misuse */
+	struct slab pages;
+	struct atomic_u64 logs;		/* intent logs that exist */
+	struct atomic_u64 misuses;
+	struct node node;		/* of the one memory node for now */
+};
+
+/* limit.c: the steps at the limit; a segment of NULL when all failed. */
+struct taken limit_allocate(struct class_pool *cp, uint64_t deadline_ns);
+
+/* handle.c: counts and reports; returns the error for it. */
+int pool_misuse(struct seg_pool *p, enum seg_misuse what, const void *address);
+
+/* handle.c: the region of a segment's first byte, and its slice; else what is
+ * wrong with the address.  0 is right.  In a read section. */
+enum seg_misuse pool_find(struct seg_pool *p, const void *segment,
+			  struct region **ret_region, uint32_t *ret_slice);
+
+#endif

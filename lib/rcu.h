@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The only file that knows which RCU: liburcu's bp flavour, which registers
+ * threads by itself and waits for all of them.
+ *
+ * Inlined in release builds; in sanitizer builds _LGPL_SOURCE is not defined,
+ * so that the calls go to the uninstrumented library, and the edge that its
+ * contract draws is told to ThreadSanitizer here (rcu.c):
+ *   the end of a read section -> the end of a grace period, unless the section
+ *   began after the grace period was asked for.
+ * Publication is by C11 release stores and acquire loads.
+ *
+ * Read sections nest, are wait-free, and must not block: whoever stops inside
+ * delays all unmapping.
+ */
+#ifndef SEG_RCU_H
+#define SEG_RCU_H
+
+#ifdef SEG_EXPLORE
+#include "explore_rcu.h"
+#else
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <urcu/urcu-bp.h>
+
+#include "poison.h"
+
+#ifdef SEG_TSAN
+void rcu_seam_reader_enters(void);
+void rcu_seam_reader_leaves(void);
+uint64_t rcu_seam_grace_period_asked_for(void);
+void rcu_seam_readers_gone(uint64_t phase);
+#else
+#define rcu_seam_reader_enters() ((void)0)
+#define rcu_seam_reader_leaves() ((void)0)
+#define rcu_seam_grace_period_asked_for() 0
+#define rcu_seam_readers_gone(phase) ((void)(phase))
+#endif
+
+/* A thread's first section registers it, which blocks, and may set errno. */
+static inline void rcu_enter(void)
+{
+	int saved = errno;
+
+	rcu_seam_reader_enters();
+	urcu_bp_read_lock();
+	errno = saved;
+}
+
+static inline void rcu_leave(void)
+{
+	rcu_seam_reader_leaves();
+	urcu_bp_read_unlock();
+}
+
+/* For assertions: whether the calling thread is in a read section. */
+static inline bool rcu_inside(void)
+{
+	return urcu_bp_read_ongoing();
+}
+
+/*
+ * Blocking: waits until every read section that is open now has ended.  The
+ * wait has cancellation points, and a thread that ends there would keep locks.
+ */
+static inline void rcu_wait_for_readers(void)
+{
+	uint64_t phase = rcu_seam_grace_period_asked_for();
+	int saved = errno;
+	int before;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+	urcu_bp_synchronize_rcu();
+	pthread_setcancelstate(before, &before);
+	errno = saved;
+	rcu_seam_readers_gone(phase);
+}
+
+static inline void rcu_before_fork(void)
+{
+	urcu_bp_before_fork();
+}
+
+static inline void rcu_after_fork_parent(void)
+{
+	urcu_bp_after_fork_parent();
+}
+
+static inline void rcu_after_fork_child(void)
+{
+	urcu_bp_after_fork_child();
+}
+
+#endif
+#endif

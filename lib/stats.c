@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What a pool says of itself.  All figures come from the region words and from
+ * counters of slow events; nothing here is written for the statistics' sake
+ * but the two striped counters of allocations and releases, which check them.
+ */
+#include <errno.h>
+
+#include "options.h"
+#include "pool.h"
+
+static void add_regions(struct class_pool *cp, struct seg_pool_stats *s)
+{
+	struct class_sum sum = class_pool_sum(cp);
+
+	s->regions += sum.regions;
+	s->spare_regions += sum.spares;
+	s->slices += sum.slices;
+	s->unused += sum.unused;
+	s->active += sum.slices - sum.unused;
+	s->active_bytes += (sum.slices - sum.unused) * cp->slice_bytes;
+}
+
+static void add_class(struct class_pool *cp, struct seg_pool_stats *s)
+{
+	uint64_t unmapped, retired;
+
+	add_regions(cp, s);
+	/* relaxed, all of these: counters; unmapped is read before retired, so
+	 * that their difference is never negative */
+	unmapped = u64_load_relaxed(&cp->regions_unmapped);
+	retired = u64_load_relaxed(&cp->regions_retired);
+	s->deferred_regions += retired > unmapped ? retired - unmapped : 0;
+	s->deferred_bytes += u64_load_relaxed(&cp->deferred_bytes);
+	s->regions_mapped_total += u64_load_relaxed(&cp->regions_mapped);
+	s->regions_retired_total += retired;
+	s->regions_unmapped_total += unmapped;
+	s->refusals_total += u64_load_relaxed(&cp->refusals);
+	s->metadata_bytes += u64_load_relaxed(&cp->own_bytes) +
+			     bands_bytes(&cp->bands);
+	s->mapped_bytes += gauge_value(&cp->mapped);
+	s->peak_mapped_bytes += gauge_peak(&cp->mapped);
+	s->releases_total += counter_sum(&cp->releases);
+	s->allocations_total += counter_sum(&cp->allocations);
+}
+
+/* What is not any class's own. */
+static void add_whole(struct seg_pool *p, struct seg_pool_stats *s)
+{
+	/* relaxed, both: counters */
+	s->misuses_total = u64_load_relaxed(&p->misuses);
+	s->metadata_bytes += sizeof(*p) + slab_bytes(&p->pages) +
+			     u64_load_relaxed(&p->allocator.table.leaf_bytes);
+	s->peak_mapped_bytes = gauge_peak(&p->allocator.mapped);
+}
+
+int seg_pool_stats(struct seg_pool *p, int node, int class_index,
+		   struct seg_pool_stats *ret_stats)
+{
+	struct seg_pool_stats s = { .size = sizeof(s) };
+
+	if (!p || (node != SEG_ALL && node != p->node.id) ||
+	    class_index < SEG_ALL || class_index >= SEG_CLASSES ||
+	    !result_is_valid(ret_stats))
+		return -EINVAL;
+	for (int c = 0; c < SEG_CLASSES; c++)
+		if (class_index == SEG_ALL || class_index == c)
+			add_class(&p->node.pools[c], &s);
+	if (class_index == SEG_ALL)
+		add_whole(p, &s);
+	s.charged_bytes = s.mapped_bytes;
+	result_put(ret_stats, &s, sizeof(s));
+	return 0;
+}
+
+/* The budget may have other pools, so it has at least what this one says. */
+static bool pool_is_valid(struct seg_pool *p)
+{
+	uint64_t mapped = 0;
+	uint64_t word;
+
+	if (!node_is_valid(&p->node))
+		return false;
+	for (int c = 0; c < SEG_CLASSES; c++)
+		mapped += gauge_value(&p->node.pools[c].mapped);
+	word = budget_look(p->allocator.budget);
+	return mapped == gauge_value(&p->allocator.mapped) &&
+	       mapped <= budget_word_charged(word) &&
+	       budget_word_charged(word) <= budget_word_limit(word);
+}
+
+bool seg_pool_is_valid(struct seg_pool *p)
+{
+	bool valid;
+
+	if (!p)
+		return false;
+	keeper_hold();
+	valid = pool_is_valid(p);
+	keeper_let_go();
+	return valid;
+}

@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The public header as an application sees it: built as C99, C11 and C++11
+ * with the header first, linked to the real library.  Holds the layout of the
+ * structs (the ABI of LP64) and what each function says to NULL.
+ */
+#include <seg.h>
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <cmocka.h>
+
+static void test_constants(void **state)
+{
+	(void)state;
+	assert_int_equal(SEG_MIN_BYTES << (SEG_CLASSES - 1), SEG_MAX_BYTES);
+	assert_int_equal(SEG_MISUSE_DOUBLE, 1);
+	assert_int_equal(SEG_MISUSE_OWNER, 6);
+	assert_int_equal(SEG_LOG_DEFAULT, 0);
+	assert_int_equal(SEG_LOG_SEGMENT, 4);
+	assert_string_equal(seg_version(), PACKAGE_VERSION);
+}
+
+static void test_layout(void **state)
+{
+	(void)state;
+	assert_int_equal(offsetof(struct seg_budget_options, size), 0);
+	assert_int_equal(offsetof(struct seg_budget_stats, size), 0);
+	assert_int_equal(offsetof(struct seg_pool_options, size), 0);
+	assert_int_equal(offsetof(struct seg_pool_stats, size), 0);
+	assert_int_equal(offsetof(struct seg_region_info, size), 0);
+	assert_int_equal(offsetof(struct seg_txlog_options, size), 0);
+	if (sizeof(void *) != 8)
+		return;
+	assert_int_equal(sizeof(struct seg_budget_options), 16);
+	assert_int_equal(sizeof(struct seg_budget_stats), 72);
+	assert_int_equal(sizeof(struct seg_pool_options), 72);
+	assert_int_equal(sizeof(struct seg_pool_stats), 168);
+	assert_int_equal(sizeof(struct seg_handle), 24);
+	assert_int_equal(sizeof(struct seg_region_info), 48);
+	assert_int_equal(sizeof(struct seg_txlog_options), 16);
+}
+
+static void test_null_budget_and_pool(void **state)
+{
+	struct seg_budget *budget;
+	struct seg_pool *pool;
+	struct seg_budget_stats budget_stats;
+	struct seg_pool_stats pool_stats;
+
+	(void)state;
+	assert_int_equal(seg_budget_create(NULL, &budget), -EINVAL);
+	assert_int_equal(seg_budget_destroy(NULL), 0);
+	assert_int_equal(seg_budget_set_limit(NULL, SEG_MIN_BYTES), -EINVAL);
+	assert_int_equal(seg_budget_stats(NULL, &budget_stats), -EINVAL);
+	assert_int_equal(seg_pool_create(NULL, &pool), -EINVAL);
+	assert_int_equal(seg_pool_destroy(NULL), 0);
+	assert_int_equal(seg_pool_trim(NULL, NULL), -EINVAL);
+	assert_int_equal(seg_pool_stats(NULL, SEG_ALL, SEG_ALL, &pool_stats),
+			 -EINVAL);
+}
+
+static void test_null_segment(void **state)
+{
+	struct timespec deadline;
+	struct seg_handle handle;
+	void *segment;
+
+	(void)state;
+	memset(&deadline, 0, sizeof(deadline));
+	memset(&handle, 0, sizeof(handle));
+	errno = 0;
+	assert_null(seg_alloc(NULL, 1));
+	assert_int_equal(errno, EINVAL);
+	assert_null(seg_alloc_zeroed(NULL, 1));
+	assert_null(seg_alloc_on(NULL, 1, 0));
+	assert_null(seg_alloc_until(NULL, 1, &deadline));
+	assert_int_equal(seg_release(NULL, &handle), -EINVAL);
+	assert_int_equal(seg_handle_of(NULL, &handle, &handle), -EINVAL);
+	assert_int_equal(seg_resolve(NULL, &handle, &segment), -EINVAL);
+	assert_int_equal(seg_release_handle(NULL, &handle), -EINVAL);
+}
+
+static int ignore_region(void *ctx, const struct seg_region_info *info)
+{
+	(void)ctx;
+	(void)info;
+	return 0;
+}
+
+static void test_null_region_and_page(void **state)
+{
+	struct seg_region_info info;
+	struct seg_page *page;
+	size_t bytes = 1;
+
+	(void)state;
+	memset(&info, 0, sizeof(info));
+	info.size = sizeof(info);
+	assert_int_equal(seg_region_of(NULL, &info, &info), -EINVAL);
+	assert_int_equal(seg_region_each(NULL, ignore_region, NULL), -EINVAL);
+	assert_int_equal(seg_page_create(NULL, &bytes, 1, &page), -EINVAL);
+	assert_int_equal(seg_page_parts(NULL), 0);
+	assert_null(seg_page_part(NULL, 0));
+	assert_int_equal(seg_page_part_bytes(NULL, 0), 0);
+	assert_int_equal(seg_page_grow(NULL, 0, 1), -EINVAL);
+	assert_int_equal(seg_page_release(NULL), 0);
+}
+
+static void test_null_txlog(void **state)
+{
+	struct seg_txlog *log;
+	struct seg_page *page;
+
+	(void)state;
+	assert_int_equal(seg_txlog_create(NULL, NULL, &log), -EINVAL);
+	assert_int_equal(seg_txlog_put(NULL, 1, NULL, NULL), -EINVAL);
+	assert_int_equal(seg_txlog_get(NULL, 1, NULL, NULL), -EINVAL);
+	assert_int_equal(seg_txlog_take(NULL, 1, &page, &page), -EINVAL);
+	assert_int_equal(seg_txlog_count(NULL), 0);
+	assert_int_equal(seg_txlog_commit(NULL, NULL, NULL), -EINVAL);
+	assert_int_equal(seg_txlog_abort(NULL), -EINVAL);
+	seg_txlog_destroy(NULL);
+}
+
+static void test_a_whole_life(void **state)
+{
+	struct seg_budget_options limit;
+	struct seg_pool_options options;
+	struct seg_pool *pool = NULL;
+	void *segment;
+
+	(void)state;
+	memset(&limit, 0, sizeof(limit));
+	limit.size = sizeof(limit);
+	limit.limit_bytes = 16 * SEG_MAX_BYTES;
+	memset(&options, 0, sizeof(options));
+	options.size = sizeof(options);
+	assert_int_equal(seg_budget_create(&limit, &options.budget), 0);
+	assert_int_equal(seg_pool_create(&options, &pool), 0);
+	segment = seg_alloc(pool, SEG_MIN_BYTES + 1);
+	assert_non_null(segment);
+	assert_int_equal(seg_size(pool, segment), 2 * SEG_MIN_BYTES);
+	memset(segment, 1, 2 * SEG_MIN_BYTES);
+	assert_int_equal(seg_release(pool, segment), 0);
+	assert_true(seg_pool_is_valid(pool));
+	assert_int_equal(seg_pool_destroy(pool), 0);
+	assert_int_equal(seg_budget_destroy(options.budget), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_constants),
+		cmocka_unit_test(test_layout),
+		cmocka_unit_test(test_null_budget_and_pool),
+		cmocka_unit_test(test_null_segment),
+		cmocka_unit_test(test_null_region_and_page),
+		cmocka_unit_test(test_null_txlog),
+		cmocka_unit_test(test_a_whole_life),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
