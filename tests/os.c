@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * lib/os.h: what each function promises to the layers above, and what it says
+ * when the system refuses (P11).
+ */
+#include "testing.h"
+
+#include <fcntl.h>
+#include <numa.h>
+#include <sys/resource.h>
+
+#include "os.h"
+
+enum { PAGE = 4096, ROUNDS = 500 };
+
+/* Valgrind maps memory of its own meanwhile. */
+#ifdef SEG_VALGRIND
+enum { TOOL_PAGES = 255 };
+#else
+enum { TOOL_PAGES = 0 };
+#endif
+
+/* Pages of address space that the process has. */
+static long mapped_pages(void)
+{
+	char text[64] = "";
+	int file = open("/proc/self/statm", O_RDONLY);
+	ssize_t n = read(file, text, sizeof(text) - 1);
+
+	close(file);
+	return n > 0 ? strtol(text, NULL, 10) : -1;
+}
+
+static bool is_zero(const char *base, size_t bytes)
+{
+	for (size_t i = 0; i < bytes; i += PAGE / 2)
+		if (base[i])
+			return false;
+	return base[bytes - 1] == 0;
+}
+
+/*
+ * Odd neighbours in between make the kernel offer addresses that are not
+ * aligned, so that the ends have to be cut off.
+ */
+static void test_map_is_aligned_zero_and_exact(void **state)
+{
+	const size_t align[] = { 64, PAGE, 1 << 16, 1 << 21, 1 << 24 };
+	void *odd[5], *base[5];
+	long before = mapped_pages();
+
+	(void)state;
+	for (int i = 0; i < 5; i++) {
+		odd[i] = os_map((size_t)(2 * i + 1) * PAGE, PAGE);
+		base[i] = os_map((size_t)(i + 1) << 20, align[i]);
+		assert_non_null(base[i]);
+		assert_int_equal((uintptr_t)base[i] & (align[i] - 1), 0);
+		assert_true(is_zero(base[i], (size_t)(i + 1) << 20));
+		memset(base[i], 0xa5, (size_t)(i + 1) << 20);
+	}
+	assert_in_range(mapped_pages() - before, 25 + (15 << 8),
+			25 + (15 << 8) + TOOL_PAGES);
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(os_unmap(odd[i],
+					  (size_t)(2 * i + 1) * PAGE), 0);
+		assert_int_equal(os_unmap(base[i], (size_t)(i + 1) << 20), 0);
+	}
+	assert_in_range(mapped_pages(), before, before + TOOL_PAGES);
+}
+
+static void test_unmap_says_what_is_wrong(void **state)
+{
+	char *base = os_map(2 * PAGE, PAGE);
+
+	(void)state;
+	errno = ENOTTY;
+	assert_int_equal(os_unmap(base + 1, PAGE), -EINVAL);
+	assert_int_equal(os_unmap(base, 0), -EINVAL);
+	assert_int_equal(errno, ENOTTY);
+	base[0] = base[2 * PAGE - 1] = 1;
+	assert_int_equal(os_unmap(base, 2 * PAGE), 0);
+	assert_int_equal(errno, ENOTTY);
+}
+
+/* No address space left: NULL and ENOMEM, for aligned maps as well. */
+static int map_without_room(void *unused)
+{
+	struct rlimit none = { 0, 0 };
+
+	(void)unused;
+	if (setrlimit(RLIMIT_AS, &none))
+		return 1;
+	errno = 0;
+	if (os_map(PAGE, PAGE) || errno != ENOMEM)
+		return 2;
+	errno = 0;
+	if (os_map(64 << 20, 1 << 21) || errno != ENOMEM)
+		return 3;
+	return 0;
+}
+
+/* Room for the bytes, none for the larger range that alignment needs. */
+static int align_without_room(void *unused)
+{
+	const size_t align = (size_t)1 << 32;
+	struct rlimit some;
+	long before = mapped_pages();
+
+	(void)unused;
+	some.rlim_cur = some.rlim_max = (rlim_t)(before + 512) * PAGE;
+	if (setrlimit(RLIMIT_AS, &some))
+		return 1;
+	errno = 0;
+	if (os_map(PAGE, align) || errno != ENOMEM)
+		return 2;
+	return mapped_pages() == before ? 0 : 3;
+}
+
+static void test_map_without_room_is_enomem(void **state)
+{
+	(void)state;
+	assert_int_equal(run_in_child(map_without_room, NULL), 0);
+	assert_int_equal(run_in_child(align_without_room, NULL), 0);
+}
+
+static void test_calloc_and_realloc(void **state)
+{
+	unsigned char *memory = os_calloc(100, 3);
+
+	(void)state;
+	for (int i = 0; i < 300; i++)
+		assert_int_equal(memory[i], 0);
+	memset(memory, 7, 300);
+	memory = os_realloc(memory, 100000);
+	assert_non_null(memory);
+	assert_int_equal(memory[0], 7);
+	assert_int_equal(memory[299], 7);
+	os_free(memory);
+	os_free(NULL);
+}
+
+static void test_now_never_goes_back(void **state)
+{
+	uint64_t last = os_now_ns();
+
+	(void)state;
+	assert_true(last > 0);
+	for (int i = 0; i < 1000; i++) {
+		uint64_t now = os_now_ns();
+
+		assert_true(now >= last);
+		last = now;
+	}
+}
+
+/* If it slept here, it would sleep for ever. */
+static void test_futex_does_not_sleep_on_another_value(void **state)
+{
+	struct atomic_u32 word = { .value = 4 };
+
+	(void)state;
+	errno = ENOTTY;
+	os_futex_wait(&word, 3, OS_FOREVER);
+	os_futex_wake_all(&word);
+	assert_int_equal(errno, ENOTTY);
+}
+
+static void test_futex_ends_by_its_timeout(void **state)
+{
+	struct atomic_u32 word = { .value = 3 };
+
+	(void)state;
+	errno = ENOTTY;
+	os_futex_wait(&word, 3, 0);
+	os_futex_wait(&word, 3, 1000000);
+	assert_int_equal(errno, ENOTTY);
+	assert_int_equal(u32_load_relaxed(&word), 3);
+}
+
+/* Two threads pass the word to and fro; a lost wake-up is a hang. */
+static struct atomic_u32 turn;
+
+static void take_turns(uint32_t me)
+{
+	for (int i = 0; i < ROUNDS; i++) {
+		while (u32_load_acquire(&turn) != me)
+			os_futex_wait(&turn, !me, OS_FOREVER);
+		u32_store_release(&turn, !me);
+		os_futex_wake_all(&turn);
+	}
+}
+
+static void *other_side(void *arg)
+{
+	(void)arg;
+	take_turns(1);
+	return NULL;
+}
+
+static void test_futex_wakes_the_other_thread(void **state)
+{
+	struct threads t;
+
+	(void)state;
+	threads_start(&t, 1, other_side, NULL, 0);
+	take_turns(0);
+	assert_int_equal(threads_join(&t), 0);
+	assert_int_equal(u32_load_relaxed(&turn), 0);
+}
+
+static void *read_mask(void *ret_mask)
+{
+	pthread_sigmask(SIG_SETMASK, NULL, ret_mask);
+	os_yield();
+	return NULL;
+}
+
+/* The application's signals stay with the application's threads. */
+static void test_thread_has_all_signals_blocked(void **state)
+{
+	const int signals[] = { SIGINT, SIGTERM, SIGALRM, SIGUSR1, SIGCHLD };
+	sigset_t before, after, mask;
+	pthread_t thread;
+
+	(void)state;
+	sigemptyset(&mask);
+	pthread_sigmask(SIG_SETMASK, NULL, &before);
+	assert_int_equal(os_thread_start(&thread, read_mask, &mask), 0);
+	os_thread_join(thread);
+	pthread_sigmask(SIG_SETMASK, NULL, &after);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(*signals); i++) {
+		assert_true(sigismember(&mask, signals[i]));
+		assert_int_equal(sigismember(&after, signals[i]),
+				 sigismember(&before, signals[i]));
+	}
+}
+
+/* P9: a node that this process may use, the lowest. */
+static void test_first_node_is_allowed(void **state)
+{
+	int node = os_first_node();
+	struct bitmask *allowed;
+
+	(void)state;
+	if (numa_available() < 0) {
+		assert_int_equal(node, 0);
+		return;
+	}
+	allowed = numa_get_mems_allowed();
+	assert_true(numa_bitmask_isbitset(allowed, (unsigned)node));
+	for (int lower = 0; lower < node; lower++)
+		assert_false(numa_bitmask_isbitset(allowed, (unsigned)lower));
+	numa_bitmask_free(allowed);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_map_is_aligned_zero_and_exact),
+		cmocka_unit_test(test_unmap_says_what_is_wrong),
+		cmocka_unit_test(test_map_without_room_is_enomem),
+		cmocka_unit_test(test_calloc_and_realloc),
+		cmocka_unit_test(test_now_never_goes_back),
+		cmocka_unit_test(test_futex_does_not_sleep_on_another_value),
+		cmocka_unit_test(test_futex_ends_by_its_timeout),
+		cmocka_unit_test(test_futex_wakes_the_other_thread),
+		cmocka_unit_test(test_thread_has_all_signals_blocked),
+		cmocka_unit_test(test_first_node_is_allowed),
+	};
+
+	return run_group(tests);
+}
