@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the library has below itself: RCU by its contract, memory that is never
+ * used twice in an execution, futexes, a clock that stands still.
+ */
+#include "engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "explore_rcu.h"
+#include "os.h"
+
+enum {
+	ARENA_BYTES = 1 << 20,
+	BLOCKS = 128,
+	LINE = 64,
+	PAGE = 4096,
+	MAPPINGS = 16,
+	MAPPING_PAGES = 4,
+};
+
+struct block {
+	char *at;
+	size_t bytes;
+	bool freed;
+	uint8_t owner;		/* who got it, and when */
+	uint16_t time;
+};
+
+unsigned explore_maps_left;
+bool explore_timeouts;
+bool explore_no_grace_period;
+
+static const uint64_t tag_one = (uint64_t)1 << 30;
+uint64_t explore_tag_one = (uint64_t)1 << 30;
+
+static _Alignas(4096) char arena[ARENA_BYTES];
+static size_t arena_used;
+static struct block blocks[BLOCKS];
+static unsigned block_count;
+
+struct mapping {
+	uintptr_t base;
+	size_t bytes;
+	bool mapped;
+	struct explore_cell cell[MAPPING_PAGES];
+};
+
+static struct mapping mappings[MAPPINGS];	/* the last one stays empty */
+static uintptr_t next_base;
+static struct clock grace_periods;	/* what came before any of them */
+
+struct sleeper {
+	struct atomic_u32 *word;
+	bool woken;
+};
+
+static struct sleeper sleepers[EXPLORE_THREADS];
+
+void explore_throw_tag(bool on)
+{
+	explore_tag_one = on ? 0 : tag_one;
+}
+
+void explore_throw_grace_period(bool on)
+{
+	explore_no_grace_period = on;
+}
+
+void world_reset(void)
+{
+	memset(arena, 0, arena_used);
+	memset(&grace_periods, 0, sizeof(grace_periods));
+	arena_used = 0;
+	block_count = 0;
+	memset(mappings, 0, sizeof(mappings));
+	next_base = EXPLORE_FIRST_REGION;
+	explore_maps_left = 64;
+	explore_timeouts = false;
+	memset(sleepers, 0, sizeof(sleepers));
+}
+
+/* ---- memory ---- */
+
+static struct block *block_of(const void *address)
+{
+	const char *at = address;
+
+	for (unsigned i = 0; i < block_count; i++)
+		if (at >= blocks[i].at && at < blocks[i].at + blocks[i].bytes)
+			return &blocks[i];
+	return NULL;
+}
+
+/* Memory of ours is used while it is there, by who knows that it is. */
+const char *world_misuse(const void *address)
+{
+	const struct block *b;
+
+	if ((const char *)address < arena ||
+	    (const char *)address >= arena + arena_used)
+		return NULL;
+	b = block_of(address);
+	if (!b)
+		return "beside memory";
+	if (b->freed)
+		return "after free";
+	if (engine.running && b->time > engine_self()->now.at[b->owner])
+		return "before publication";
+	return NULL;
+}
+
+/* Whatever the new owner does comes after this moment of its time. */
+static void note_owner(struct block *b)
+{
+	if (!engine.running)
+		return;
+	b->owner = (uint8_t)engine.current;
+	b->time = ++engine_self()->now.at[engine.current];
+}
+
+static void *arena_take(size_t bytes, size_t align)
+{
+	size_t at = (arena_used + align - 1) & ~(align - 1);
+
+	if (at + bytes > ARENA_BYTES || block_count == BLOCKS)
+		abort();
+	arena_used = at + bytes;
+	blocks[block_count] = (struct block){ .at = arena + at,
+					      .bytes = bytes };
+	note_owner(&blocks[block_count++]);
+	return arena + at;
+}
+
+static void arena_give(void *memory)
+{
+	struct block *b = block_of(memory);
+
+	if (!b || b->freed || b->at != memory)
+		explore_fail("free of what was not allocated");
+	b->freed = true;
+}
+
+void *os_calloc(size_t count, size_t bytes)
+{
+	return arena_take(count * bytes, LINE);
+}
+
+void *os_realloc(void *memory, size_t bytes)
+{
+	struct block *b = memory ? block_of(memory) : NULL;
+	void *moved = arena_take(bytes, LINE);
+
+	if (b) {
+		memcpy(moved, memory, b->bytes < bytes ? b->bytes : bytes);
+		arena_give(memory);
+	}
+	return moved;
+}
+
+void os_free(void *memory)
+{
+	if (memory)
+		arena_give(memory);
+}
+
+/*
+ * Regions are aligned to 2 MiB, and their slices are never touched: a mapping
+ * is a range of addresses, with a race-checked cell for each system page.  Its
+ * addresses are used again for the next one of its size, as the kernel does.
+ */
+static bool is_region(size_t align)
+{
+	return align > PAGE;
+}
+
+static void renew(struct mapping *m)
+{
+	m->mapped = true;
+	for (size_t i = 0; i < m->bytes / PAGE; i++)
+		memory_renew(&m->cell[i]);
+}
+
+static void *map_region(size_t bytes, size_t align)
+{
+	struct mapping *m = mappings;
+
+	while (m->base && (m->mapped || m->bytes != bytes))
+		m++;
+	if (m == &mappings[MAPPINGS - 1] || bytes / PAGE > MAPPING_PAGES)
+		abort();
+	if (!m->base) {
+		m->base = (next_base + align - 1) & ~(align - 1);
+		m->bytes = bytes;
+		next_base = m->base + bytes;
+	}
+	renew(m);
+	return (void *)m->base;
+}
+
+static struct mapping *mapping_of(const void *address)
+{
+	struct mapping *m = mappings;
+
+	while (m->base && (uintptr_t)address - m->base >= m->bytes)
+		m++;
+	return m->base ? m : NULL;
+}
+
+struct explore_cell *explore_contents(const void *address)
+{
+	struct mapping *m = mapping_of(address);
+
+	if (!m || !m->mapped)
+		explore_fail("%p is not mapped", address);
+	return &m->cell[((uintptr_t)address - m->base) / PAGE];
+}
+
+void *os_map(size_t bytes, size_t align)
+{
+	if (explore_maps_left == 0)
+		return NULL;
+	explore_maps_left--;
+	return is_region(align) ? map_region(bytes, align) :
+				  arena_take(bytes, align);
+}
+
+int os_unmap(void *base, size_t bytes)
+{
+	struct mapping *m = mapping_of(base);
+
+	if (!m) {
+		arena_give(base);
+		return 0;
+	}
+	if (!m->mapped || m->bytes != bytes)
+		explore_fail("unmap of what is not mapped");
+	for (size_t i = 0; i < bytes / PAGE; i++)
+		explore_free(&m->cell[i]);
+	m->mapped = false;
+	return 0;
+}
+
+/* ---- time and sleep ---- */
+
+uint64_t os_now_ns(void)
+{
+	return 1;
+}
+
+void os_yield(void)
+{
+	explore_yield();
+}
+
+static bool is_woken(void *argument)
+{
+	return ((struct sleeper *)argument)->woken;
+}
+
+/* The kernel compares with the newest value, in one step with the sleep. */
+void os_futex_wait(struct atomic_u32 *word, uint32_t expected,
+		   uint64_t timeout_ns)
+{
+	struct sleeper *s = &sleepers[engine.current];
+
+	explore_pause();
+	if (word->word.value != expected)
+		return;
+	s->word = word;
+	s->woken = false;
+	engine_self()->timed = timeout_ns != OS_FOREVER;
+	explore_wait(is_woken, s, "sleeps on a futex");
+	s->word = NULL;
+}
+
+void os_futex_wake_all(struct atomic_u32 *word)
+{
+	explore_pause();
+	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
+		if (sleepers[i].word == word)
+			sleepers[i].woken = true;
+}
+
+/* ---- RCU ---- */
+
+struct grace_period {
+	bool waits[EXPLORE_THREADS];
+	unsigned section[EXPLORE_THREADS];
+};
+
+void rcu_enter(void)
+{
+	struct thread *t = engine_self();
+
+	if (!engine.running)
+		return;
+	if (t->nesting) {
+		t->nesting++;
+		return;
+	}
+	engine_point();
+	t->nesting = 1;
+	t->sections++;
+	clock_join(&t->now, &grace_periods);
+}
+
+void rcu_leave(void)
+{
+	struct thread *t = engine_self();
+
+	if (!engine.running)
+		return;
+	if (t->nesting == 0)
+		explore_fail("leaves a read section that it is not in");
+	if (t->nesting > 1) {
+		t->nesting--;
+		return;
+	}
+	engine_point();
+	t->nesting = 0;
+	t->now.at[engine.current]++;
+	t->left = t->now;
+}
+
+bool rcu_inside(void)
+{
+	return engine_self()->nesting != 0 || !engine.running;
+}
+
+static bool is_over(void *argument)
+{
+	const struct grace_period *g = argument;
+
+	for (unsigned i = 0; i < engine.threads; i++)
+		if (g->waits[i] && engine.thread[i].nesting &&
+		    engine.thread[i].sections == g->section[i])
+			return false;
+	return true;
+}
+
+void rcu_wait_for_readers(void)
+{
+	struct grace_period g;
+
+	if (!engine.running || explore_no_grace_period)
+		return;
+	if (rcu_inside())
+		explore_fail("waits for readers and is one");
+	engine_point();
+	clock_join(&grace_periods, &engine_self()->now);
+	for (unsigned i = 0; i < engine.threads; i++) {
+		g.waits[i] = engine.thread[i].nesting != 0;
+		g.section[i] = engine.thread[i].sections;
+	}
+	explore_wait(is_over, &g, "waits for readers");
+	for (unsigned i = 0; i < engine.threads; i++)
+		clock_join(&engine_self()->now, &engine.thread[i].left);
+}
