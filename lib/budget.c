@@ -71,6 +71,25 @@ uint64_t budget_deferred(struct seg_budget *b)
 	return u64_load_relaxed(&b->deferred_bytes); /* relaxed: counter */
 }
 
+void budget_stick(struct seg_budget *b, uint64_t bytes)
+{
+	u64_add_relaxed(&b->stuck_bytes, bytes); /* relaxed: counter */
+}
+
+void budget_unstick(struct seg_budget *b, uint64_t bytes)
+{
+	u64_sub_relaxed(&b->stuck_bytes, bytes); /* relaxed: counter */
+}
+
+uint64_t budget_coming(struct seg_budget *b)
+{
+	uint64_t deferred = budget_deferred(b);
+	/* relaxed: counter */
+	uint64_t stuck = u64_load_relaxed(&b->stuck_bytes);
+
+	return deferred > stuck ? deferred - stuck : 0;
+}
+
 bool budget_try_limit(struct seg_budget *b, uint64_t limit_bytes)
 {
 	uint64_t limit = budget_units(limit_bytes);

@@ -40,7 +40,8 @@ struct seg_budget {
 	_Alignas(CACHE_LINE) struct atomic_u64 word;
 	struct atomic_u64 peak_units;
 	struct atomic_u64 refusals;
-	struct atomic_u64 deferred_bytes;	/* charged, soon free */
+	struct atomic_u64 deferred_bytes;	/* charged, soon free ... */
+	struct atomic_u64 stuck_bytes;	/* ... but for what won't unmap */
 	/* read by every release, written by who waits */
 	_Alignas(CACHE_LINE) struct atomic_u32 waiters;
 	struct atomic_u32 wakes;
@@ -84,6 +85,13 @@ void budget_uncharge(struct seg_budget *b, uint64_t bytes);
 void budget_defer(struct seg_budget *b, uint64_t bytes);
 void budget_uncharge_deferred(struct seg_budget *b, uint64_t bytes);
 uint64_t budget_deferred(struct seg_budget *b);
+
+/* The kernel refuses to unmap so many of them, or does so no longer. */
+void budget_stick(struct seg_budget *b, uint64_t bytes);
+void budget_unstick(struct seg_budget *b, uint64_t bytes);
+
+/* What will be free without anybody's doing: deferred, and not stuck. */
+uint64_t budget_coming(struct seg_budget *b);
 
 /* False: more is charged than that; the old limit stays. */
 bool budget_try_limit(struct seg_budget *b, uint64_t limit_bytes);

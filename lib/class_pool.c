@@ -137,6 +137,16 @@ static void log_freed(struct class_pool *cp, size_t bytes)
 		  bytes / 1024, t.charged_kb, t.limit_kb, t.mapped_kb);
 }
 
+static void unmap_refused(struct class_pool *cp, struct region *r, int error)
+{
+	if (!r->stuck)
+		budget_stick(cp->allocator->budget, r->charged_bytes);
+	r->stuck = true;
+	log_event(&cp->allocator->log, SEG_LOG_ERROR,
+		  "Cannot unmap region of pool %d: %s; kept charged, will be "
+		  "tried again", cp->class_index, strerror(error));
+}
+
 static bool unmap_slices(struct class_pool *cp, struct region *r)
 {
 	struct allocator *a = cp->allocator;
@@ -145,12 +155,11 @@ static bool unmap_slices(struct class_pool *cp, struct region *r)
 	poison_region_unmapped(r->base, r->bytes, r->slice_bytes);
 	ret = os_unmap(r->base, r->bytes);
 	if (ret) {
-		log_event(&a->log, SEG_LOG_ERROR,
-			  "Cannot unmap region of pool %d: %s; kept charged, "
-			  "will be tried again", cp->class_index,
-			  strerror(-ret));
+		unmap_refused(cp, r, -ret);
 		return false;
 	}
+	if (r->stuck)
+		budget_unstick(a->budget, r->charged_bytes);
 	r->base = NULL;
 	gauge_sub(&cp->mapped, r->bytes);
 	gauge_sub(&a->mapped, r->bytes);
@@ -182,6 +191,16 @@ static bool region_unmap(struct work *work)
 	return true;
 }
 
+/* Nobody knows the region, so there is no grace period to wait for. */
+static void discard(struct region *r)
+{
+	int saved = errno;
+
+	if (!region_unmap(&r->unmap))
+		keeper_defer(&r->unmap);
+	errno = saved;
+}
+
 /* A region that nobody knows yet, or NULL; the charge is made. */
 static struct region *region_map(struct class_pool *cp, size_t bytes)
 {
@@ -202,7 +221,7 @@ static struct region *region_map(struct class_pool *cp, size_t bytes)
 	u64_add_relaxed(&cp->own_bytes, r->own_bytes);
 	r->base = os_map(bytes, REGION_ALIGN);
 	if (!r->base) {
-		keeper_defer(&r->unmap);
+		discard(r);
 		return NULL;
 	}
 	gauge_add(&cp->mapped, bytes);

@@ -120,7 +120,10 @@ void conf_apply(const char *text, struct seg_pool_options *options,
 		size_t n = strcspn(text, ",");
 
 		copy_pair(pair, text, n < sizeof(pair) ? n : sizeof(pair) - 1);
-		if (n)
+		if (n >= sizeof(pair))
+			log_event(log, SEG_LOG_ERROR,
+				  "SEG_CONF: bad value in '%s' ignored", pair);
+		else if (n)
 			read_pair(pair, &found, log);
 		text += n + (text[n] == ',');
 	}

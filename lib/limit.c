@@ -117,16 +117,17 @@ static bool open_smaller(struct attempt *at)
 
 /*
  * Retires what is idle, but not for what is on its way already: else all who
- * wait here would have a region retired each, over and over.  Once patience
- * is over that does not count: it may be stuck.
+ * wait here would have a region retired each, over and over.
  */
 static void make_room(struct attempt *at)
 {
 	struct seg_budget *budget = at->cp->allocator->budget;
-	uint64_t coming = at->refused ? 0 : room_now(budget);
+	uint64_t coming = budget_coming(budget);
 
-	if (!at->smaller)
-		coming += budget_deferred(budget);
+	if (at->usual > budget_word_limit(budget_look(budget)))
+		return;
+	if (!at->refused)
+		coming += room_now(budget);
 	if (coming < at->usual)
 		budget_shed(budget, at->usual - coming);
 }
@@ -164,10 +165,21 @@ static uint64_t least(uint64_t a, uint64_t b)
 }
 
 /*
- * The last try comes after the deadline, when a smaller region has to do.
- * A try that the kernel refused has given its charge back and so notified
- * everybody, us too: the ticket is read again, else we would not sleep.
+ * A try that the kernel refused has given its charge back, and so wakes who
+ * waits, others and itself.  So that they don't wake each other all the time,
+ * the pause after it is one that nobody ends.
  */
+static void pause_after(struct attempt *at, uint32_t ticket, uint64_t pause_ns)
+{
+	struct atomic_u32 nobody = { 0 };
+
+	if (at->refused)
+		os_futex_wait(&nobody, 0, pause_ns);
+	else
+		budget_wait_sleep(at->cp->allocator->budget, ticket, pause_ns);
+}
+
+/* The last try comes after the deadline, when a smaller region has to do. */
 static void wait_for_any(struct attempt *at, uint64_t now_ns,
 			 uint64_t deadline_ns)
 {
@@ -184,13 +196,10 @@ static void wait_for_any(struct attempt *at, uint64_t now_ns,
 		if (try_all(at, last || now_ns >= patient_until_ns ||
 				budget_deferred(budget) == 0))
 			break;
-		if (at->refused)
-			ticket = budget_wait_ticket(budget);
 		now_ns = os_now_ns();
 		if (now_ns >= deadline_ns)
 			continue;
-		budget_wait_sleep(budget, ticket,
-				  least(pause_ns, deadline_ns - now_ns));
+		pause_after(at, ticket, least(pause_ns, deadline_ns - now_ns));
 		pause_ns = least(2 * pause_ns, PAUSE_MOST_NS);
 		now_ns = os_now_ns();
 	}

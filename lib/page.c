@@ -42,7 +42,11 @@ static bool alloc_part(struct seg_page *page, unsigned part, size_t bytes)
 
 	if (!segment)
 		return false;
-	(void)seg_handle_of(page->pool, segment, &page->part[part].handle);
+	/* Should another thread have released it by mistake already, then the
+	 * page has a handle of nobody's, and takes nothing from anybody. */
+	if (seg_handle_of(page->pool, segment, &page->part[part].handle))
+		page->part[part].handle = (struct seg_handle){
+			.segment = segment };
 	page->part[part].bytes = (size_t)SEG_MIN_BYTES << class_of(bytes);
 	return true;
 }

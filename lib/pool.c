@@ -313,10 +313,9 @@ static enum seg_misuse wrong_handle(struct seg_pool *p,
 	/* relaxed: a handle of the caller's came with what it was made of */
 	uint64_t serials = u64_load_relaxed(&p->allocator.serials);
 
-	if (wrong == SEG_MISUSE_UNMAPPED)
-		return wrong;
-	return handle->region && handle->region <= serials ?
-		       SEG_MISUSE_STALE : SEG_MISUSE_FOREIGN;
+	if (!handle->region || handle->region > serials)
+		return SEG_MISUSE_FOREIGN;
+	return wrong == SEG_MISUSE_UNMAPPED ? wrong : SEG_MISUSE_STALE;
 }
 
 static enum seg_misuse disown(struct region *r, uint32_t slice,

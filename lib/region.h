@@ -68,6 +68,7 @@ struct region {
 	/* the keeper's alone */
 	uint64_t idle_word;		/* the word when last looked at ... */
 	uint64_t idle_since_ns;		/* ... and since when it is that */
+	bool stuck;			/* munmap was refused */
 	struct work unmap;
 };
 

@@ -170,7 +170,11 @@ static void test_a_long_token_is_cut_and_skipped(void **state)
 			     (struct seg_pool_options){ .decay_ms = 5 });
 	assert_int_equal(recorder.count, 1);
 	assert_int_equal(strlen(recorder.line[0]),
-			 strlen("SEG_CONF: unknown name '' ignored") + 63);
+			 strlen("SEG_CONF: bad value in '' ignored") + 63);
+	memset(text, '0', 200);
+	memcpy(text, "decay_ms:1000", 13);
+	assert_equal_options(apply(text), (struct seg_pool_options){
+		.decay_ms = 5 });
 }
 
 /* A line of the log has no newline. */

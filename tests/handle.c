@@ -484,6 +484,22 @@ static void test_handles_that_never_were(void **state)
 	scene_end(&s);
 }
 
+/* Nor at an address whose region is gone. */
+static void test_a_region_that_never_was(void **state)
+{
+	struct seg_budget *b = new_budget(MIB);
+	struct seg_pool *pool = make_pool(b);
+	struct seg_handle handle = handle_of(pool, seg_alloc(pool, 1));
+
+	(void)state;
+	assert_int_equal(seg_release_handle(pool, &handle), 0);
+	assert_int_equal(seg_pool_trim(pool, NULL), 0);
+	assert_stale(pool, handle);
+	handle.region = 99999;
+	assert_int_equal(seg_release_handle(pool, &handle), -EINVAL);
+	end_both(pool, b);
+}
+
 static void test_pages_of_a_log(void **state)
 {
 	struct scene s = scene_begin();
@@ -567,6 +583,7 @@ int main(void)
 		cmocka_unit_test(test_releases_after_the_unmapping),
 		cmocka_unit_test(test_stale_handles),
 		cmocka_unit_test(test_handles_that_never_were),
+		cmocka_unit_test(test_a_region_that_never_was),
 		cmocka_unit_test(test_pages_of_a_log),
 		cmocka_unit_test(test_asking_is_not_reported),
 		cmocka_unit_test(test_a_callback_is_not_told_of_its_own_misuse),

@@ -6,6 +6,7 @@
  */
 #include "budget.h"
 #include "pools.h"
+#include "rcu.h"
 
 enum { MOST = 1024 };
 
@@ -109,6 +110,24 @@ static void test_a_short_deadline_is_served(void **state)
 	assert_int_equal(seg_release(pool, segment), 0);
 	budget_uncharge(b, 56 * KIB);
 	u64_sub_relaxed(&b->deferred_bytes, 64 * KIB);
+	end_both(pool, b);
+}
+
+/* Who does not wait has idle regions retired, but only as much as it needs. */
+static void test_no_more_is_retired_than_wanted(void **state)
+{
+	struct seg_budget *b = new_budget(16 * MIB);
+	struct seg_pool *pool = make_pool(b);
+	unsigned n = fill(pool, slice_of(6), 16 * MIB);
+
+	(void)state;
+	empty(pool, n);
+	assert_int_equal(figures(pool, 6).spare_regions, 4);
+	rcu_enter();			/* nothing is unmapped meanwhile */
+	for (int i = 0; i < 4; i++)
+		assert_null(alloc_without_wait(pool, 1));
+	rcu_leave();
+	assert_int_equal(figures(pool, 6).regions, 3);
 	end_both(pool, b);
 }
 
@@ -472,6 +491,7 @@ int main(void)
 		cmocka_unit_test(test_the_remainder_of_the_limit_is_used),
 		cmocka_unit_test(test_a_raised_limit_has_large_regions),
 		cmocka_unit_test(test_a_short_deadline_is_served),
+		cmocka_unit_test(test_no_more_is_retired_than_wanted),
 		cmocka_unit_test(test_a_budget_of_one_slice),
 		cmocka_unit_test(test_pools_shed_for_each_other),
 		cmocka_unit_test(test_no_wait_refuses_at_once),
