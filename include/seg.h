@@ -18,7 +18,8 @@
  *          child, with the copies that the child has.
  * Structs: the first member is the size that the caller knows.  Options: less
  *          than the first release's is an error, more must be zero.
- * Owner:   who creates destroys; a budget after its pools.  Options are copied.
+ * Owner:   who creates destroys; a budget after its pools and caches, a pool
+ *          after the caches of its pages.  Options are copied.
  *          Zero in an option means its default.
  * Sizes:   bytes, unless the name says otherwise.
  */
@@ -57,6 +58,7 @@ struct seg_budget;
 struct seg_pool;
 struct seg_page;
 struct seg_txlog;
+struct seg_cache;
 
 /* ---------------------------------------------------------------- version */
 
@@ -83,6 +85,9 @@ struct seg_budget_stats {
 	uint64_t waiters;		/* threads that wait at the limit now */
 	uint64_t waits_total;		/* allocations that had to wait */
 	uint64_t pools;			/* pools that share the budget */
+	uint64_t caches;		/* caches that give back to it */
+	uint64_t reclaims_total;	/* times that they were asked to */
+	uint64_t reclaimed_bytes_total;	/* weight that they evicted for it */
 };
 
 /*
@@ -99,7 +104,7 @@ seg_budget_create(const struct seg_budget_options *options,
 
 /*
  * Ends a budget.  NULL is a no-op.
- * Errors: -EBUSY pools still use it; nothing changed.  Blocking.
+ * Errors: -EBUSY pools or caches still use it; nothing changed.  Blocking.
  */
 SEG_API int seg_budget_destroy(struct seg_budget *budget);
 
@@ -130,7 +135,8 @@ enum seg_log_level {
 	SEG_LOG_OFF = 1,
 	SEG_LOG_ERROR = 2,	/* refusals, misuse, failed system calls */
 	SEG_LOG_REGION = 3,	/* and: regions mapped and unmapped */
-	SEG_LOG_SEGMENT = 4	/* and: each allocate and release (slow) */
+	SEG_LOG_EVICT = 4,	/* and: each value that a cache evicts */
+	SEG_LOG_SEGMENT = 5	/* and: each allocate and release (slow) */
 };
 
 /*
@@ -150,7 +156,7 @@ enum seg_misuse {
 	SEG_MISUSE_INTERIOR = 3,/* not the first byte of a segment */
 	SEG_MISUSE_STALE = 4,	/* the handle is of an earlier owner */
 	SEG_MISUSE_UNMAPPED = 5,/* the region was given back to the kernel */
-	SEG_MISUSE_OWNER = 6	/* the page is owned by an intent log */
+	SEG_MISUSE_OWNER = 6	/* the page is owned by a log or a cache */
 };
 
 /* Receives each detected misuse; same rules as seg_log_fn. */
@@ -220,7 +226,8 @@ seg_pool_create(const struct seg_pool_options *options,
 /*
  * Ends a pool and unmaps its regions.  NULL is a no-op.
  * Errors: -EBUSY segments, pages or intent logs are still out, or a region
- * could not be unmapped: the pool goes on working (idle regions were retired).
+ * could not be unmapped: the pool goes on working (idle regions were retired);
+ * -EDEADLK the caller is in a read section (seg_read_begin()).
  * Blocking: waits for a grace period.
  */
 SEG_API int seg_pool_destroy(struct seg_pool *pool);
@@ -228,7 +235,8 @@ SEG_API int seg_pool_destroy(struct seg_pool *pool);
 /*
  * Retires every all-unused region now and waits until the kernel has them.
  * ret_bytes (may be NULL) gets what this call retired.
- * Errors: -EINVAL pool NULL.  Blocking: waits for a grace period.
+ * Errors: -EINVAL pool NULL; -EDEADLK the caller is in a read section.
+ * Blocking: waits for a grace period.
  */
 SEG_API int seg_pool_trim(struct seg_pool *pool, uint64_t *ret_bytes);
 
@@ -380,7 +388,8 @@ SEG_API int seg_region_each(struct seg_pool *pool, seg_region_fn *fn,
  * least part_bytes[i] bytes.  All parts or none.
  * Errors: -EINVAL a NULL, parts 0 or too many, a size 0 or too large;
  * -ENOMEM as in seg_alloc().
- * Owner: the caller, until seg_page_release() or seg_txlog_put().
+ * Owner: the caller, until seg_page_release(), seg_txlog_put() or a put into
+ * a cache of pages.
  */
 SEG_API SEG_NODISCARD int
 seg_page_create(struct seg_pool *pool, const size_t *part_bytes, unsigned parts,
@@ -395,13 +404,16 @@ SEG_API void *seg_page_part(const struct seg_page *page, unsigned part);
 /* The bytes of part i (its class), or 0 where there is none.  Wait-free. */
 SEG_API size_t seg_page_part_bytes(const struct seg_page *page, unsigned part);
 
+/* The bytes of all parts: what it weighs in a cache; 0 for NULL.  Wait-free. */
+SEG_API size_t seg_page_bytes(const struct seg_page *page);
+
 /*
  * Moves part i to the smallest class with at least the given bytes: the
  * contents move along, the old segment is released, its address is no longer
  * the page's.  A part that is large enough already stays.
  * Only one thread at a time may use a page.
  * Errors: -EINVAL page NULL, no such part, more than SEG_MAX_BYTES; -ESTALE
- * the page was released; -ENOMEM the page is as it was.
+ * the page was released; -EBUSY a cache owns it; -ENOMEM the page is as it was.
  */
 SEG_API SEG_NODISCARD int seg_page_grow(struct seg_page *page, unsigned part,
 					size_t bytes);
@@ -410,7 +422,8 @@ SEG_API SEG_NODISCARD int seg_page_grow(struct seg_page *page, unsigned part,
  * Releases the page and its segments, once.  NULL is a no-op.  Page pointers
  * stay readable until the pool is destroyed, so that a second release is
  * detected as long as the page object was not given out again.
- * Errors: -ESTALE released already; -EBUSY an intent log owns it.  Lock-free.
+ * Errors: -ESTALE released already; -EBUSY an intent log or a cache owns it.
+ * Lock-free.
  */
 SEG_API int seg_page_release(struct seg_page *page);
 
@@ -439,7 +452,8 @@ seg_txlog_create(struct seg_pool *pool, const struct seg_txlog_options *options,
  * Moves a pair of pages into the log.  The pages of an earlier pair of that
  * key are released, but for those that are in the new one.
  * Errors: -EINVAL log or complete NULL, a page of another pool; -ESTALE a
- * page was released; -EBUSY a page is owned by another key or log; -ENOMEM.
+ * page was released; -EBUSY a page is owned by another key, log or cache;
+ * -ENOMEM.
  * On an error the pages stay the caller's.
  */
 SEG_API SEG_NODISCARD int
@@ -488,4 +502,7 @@ SEG_API void seg_txlog_destroy(struct seg_txlog *log);
 #ifdef __cplusplus
 }
 #endif
+
+#include <seg_cache.h>
+
 #endif

@@ -57,6 +57,12 @@
 		return atomic_exchange_explicit(&a->value, v,                  \
 						memory_order_acquire);         \
 	}                                                                      \
+	static inline type name##_exchange_acq_rel(struct atomic_##name *a,    \
+						   type v)                     \
+	{                                                                      \
+		return atomic_exchange_explicit(&a->value, v,                  \
+						memory_order_acq_rel);         \
+	}                                                                      \
 	SEG_ATOMIC_CAS(name, type, relaxed, memory_order_relaxed,              \
 		       memory_order_relaxed)                                   \
 	SEG_ATOMIC_CAS(name, type, acquire, memory_order_acquire,              \
@@ -101,6 +107,7 @@ SEG_ATOMIC_RMW(u32, uint32_t, add, seq_cst)
 SEG_ATOMIC_RMW(u32, uint32_t, sub, seq_cst)
 SEG_ATOMIC_RMW(u64, uint64_t, add, relaxed)
 SEG_ATOMIC_RMW(u64, uint64_t, sub, relaxed)
+SEG_ATOMIC_RMW(u64, uint64_t, add, seq_cst)
 SEG_ATOMIC_RMW(u64, uint64_t, sub, seq_cst)
 SEG_ATOMIC_RMW(u64, uint64_t, or, seq_cst)
 SEG_ATOMIC_RMW(u64, uint64_t, and, seq_cst)

@@ -24,6 +24,7 @@
 
 #include "atomic.h"
 #include "counter.h"
+#include "reclaim.h"
 
 enum { BUDGET_UNIT = 4096 };
 #define BUDGET_MAX_BYTES ((uint64_t)UINT32_MAX * BUDGET_UNIT)
@@ -49,6 +50,7 @@ struct seg_budget {
 	/* written while the keeper is held */
 	_Alignas(CACHE_LINE) struct atomic_ptr members;
 	struct atomic_u64 member_count;
+	struct reclaimers reclaimers;	/* its caches; see reclaim.h */
 };
 
 static inline uint64_t budget_units(uint64_t bytes)

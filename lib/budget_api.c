@@ -46,8 +46,9 @@ int seg_budget_destroy(struct seg_budget *b)
 	if (!b)
 		return 0;
 	keeper_hold();
-	/* relaxed: written while the keeper is held */
-	busy = u64_load_relaxed(&b->member_count) != 0;
+	/* relaxed, both: written while the keeper is held */
+	busy = u64_load_relaxed(&b->member_count) != 0 ||
+	       u64_load_relaxed(&b->reclaimers.count) != 0;
 	keeper_let_go();
 	if (busy)
 		return -EBUSY;
@@ -91,6 +92,9 @@ int seg_budget_stats(struct seg_budget *b, struct seg_budget_stats *ret_stats)
 	s.waiters = u32_load_relaxed(&b->waiters);
 	s.waits_total = u64_load_relaxed(&b->waits);
 	s.pools = u64_load_relaxed(&b->member_count);
+	s.caches = u64_load_relaxed(&b->reclaimers.count);
+	s.reclaims_total = u64_load_relaxed(&b->reclaimers.asked);
+	s.reclaimed_bytes_total = u64_load_relaxed(&b->reclaimers.given_bytes);
 	result_put(ret_stats, &s, sizeof(s));
 	return 0;
 }

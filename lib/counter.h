@@ -3,11 +3,14 @@
  * Counters.  A striped counter is added to by every allocate and release: each
  * thread has a stripe that it shares with few others.  A gauge goes up and
  * down at slow events and remembers its peak.  Both order nothing.
+ *
+ * Where even that is too slow, a thread has a slot of its own: COUNTER_SLOTS of
+ * anything, of which the first COUNTER_OWNERS are written by one thread each,
+ * without a locked operation; the others are shared by those who came when all
+ * of the first were taken.  counter_slots() is how many are in use.
  */
 #ifndef SEG_COUNTER_H
 #define SEG_COUNTER_H
-
-#include <pthread.h>
 
 #include "atomic.h"
 
@@ -19,17 +22,61 @@ struct counter {
 	} stripe[COUNTER_STRIPES];
 };
 
-static inline unsigned counter_stripe(void)
-{
-	uint64_t self = (uint64_t)(uintptr_t)pthread_self();
+enum {
+	COUNTER_OWNERS = 56,
+	COUNTER_SHARED = 8,
+	COUNTER_SLOTS = COUNTER_OWNERS + COUNTER_SHARED
+};
 
-	return (unsigned)((self * 0x9e3779b97f4a7c15u) >> 61);
+extern _Thread_local unsigned counter_thread;	/* slot + 1; 0: none yet */
+unsigned counter_number_thread(void) __attribute__((cold));
+
+#ifdef SEG_EXPLORE
+#define counter_slot() explore_slot()
+#define counter_has_slot() true
+#define counter_known_slot() explore_slot()
+#define counter_slots() explore_slots()
+#define counter_owns(slot) explore_owns(slot)
+#else
+static inline unsigned counter_slot(void)
+{
+	unsigned number = counter_thread;
+
+	return (__builtin_expect(number, 1) ? number :
+					       counter_number_thread()) - 1;
+}
+
+/* Whether the thread has a slot; if so, which, without a call. */
+#define counter_has_slot() (counter_thread != 0)
+#define counter_known_slot() (counter_thread - 1)
+
+/* Slots that may have been written; newer than the caller's last seq_cst
+ * store. */
+unsigned counter_slots(void);
+
+#define counter_owns(slot) ((slot) < COUNTER_OWNERS)
+#endif
+
+/* Adds to a counter of that slot, the calling thread's. */
+static inline void counter_bump(struct atomic_u64 *c, unsigned slot,
+				uint64_t by)
+{
+	if (counter_owns(slot))
+		/* relaxed, both: no other thread writes it */
+		u64_store_relaxed(c, u64_load_relaxed(c) + by);
+	else
+		u64_add_relaxed(c, by); /* relaxed: counter */
+}
+
+static inline unsigned counter_stripe(unsigned stripes)
+{
+	return counter_slot() % stripes;
 }
 
 static inline void counter_add(struct counter *c)
 {
 	/* relaxed: counter */
-	u64_add_relaxed(&c->stripe[counter_stripe()].value, 1);
+	u64_add_relaxed(&c->stripe[counter_stripe(COUNTER_STRIPES)].value, 1);
 }
 
 static inline uint64_t counter_sum(const struct counter *c)

@@ -24,7 +24,7 @@ static const struct {
 	[SEG_MISUSE_INTERIOR] = { "interior address", -EINVAL },
 	[SEG_MISUSE_STALE] = { "stale handle", -ESTALE },
 	[SEG_MISUSE_UNMAPPED] = { "unmapped region", -ESTALE },
-	[SEG_MISUSE_OWNER] = { "page owned by a log", -EBUSY },
+	[SEG_MISUSE_OWNER] = { "page owned by a log or cache", -EBUSY },
 };
 
 int pool_misuse(struct seg_pool *p, enum seg_misuse what, const void *address)

@@ -26,6 +26,19 @@ static struct {
 	bool running;
 } keeper = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
+static _Thread_local bool at_work;
+static struct atomic_u64 process;
+
+bool keeper_at_work(void)
+{
+	return at_work;
+}
+
+uint64_t keeper_process(void)
+{
+	return u64_load_relaxed(&process); /* relaxed: changes in a fork */
+}
+
 /* What failed before goes first: it is older. */
 static struct work *take_work(void)
 {
@@ -48,6 +61,7 @@ static void run_work(void)
 
 	if (work)
 		rcu_wait_for_readers();
+	at_work = true;
 	while (work) {
 		struct work *next = work->next;
 
@@ -58,17 +72,20 @@ static void run_work(void)
 		}
 		work = next;
 	}
+	at_work = false;
 }
 
 static uint64_t run_duties(uint64_t now)
 {
 	uint64_t soonest = keeper.retry ? KEEPER_RETRY_NS : OS_FOREVER;
 
+	at_work = true;
 	for (struct keeper_duty *d = keeper.duties; d; d = d->next) {
 		uint64_t next = d->run(d, now);
 
 		soonest = next < soonest ? next : soonest;
 	}
+	at_work = false;
 	return soonest;
 }
 
@@ -125,6 +142,7 @@ static void fork_parent(void)
 static void fork_child(void)
 {
 	rcu_after_fork_child();
+	u64_add_relaxed(&process, 1); /* relaxed: nobody else is there */
 	if (keeper.running)
 		start_thread();
 	pthread_mutex_unlock(&keeper.lock);

@@ -39,6 +39,14 @@ void keeper_kick(void);
 void keeper_hold(void);
 void keeper_let_go(void);
 
+/* Whether the calling thread does the keeper's work, in the keeper or in a
+ * flush: what must not be waited for then is not asked for. */
+bool keeper_at_work(void);
+
+/* Counts the forks that led to this process: what was made before the last one
+ * is not to be used here. */
+uint64_t keeper_process(void);
+
 /* Does all deferred work now, in this thread; what fails stays deferred. */
 void keeper_flush(void);
 

@@ -8,11 +8,13 @@
  *     at all: the keeper wakes us, mostly within a millisecond;
  *   - a smaller region, as large as fits under the limit, or as the kernel
  *     has memory for;
+ *   - the caches of the budget give back a share of what they hold, and again
+ *     for as long as that does not do;
  *   - whatever anybody releases: waiting, with growing pauses, until the
  *     deadline;
  *   - refusal.
- * These are steps 1, 2, 4, 5, 9 and 10 of the reclaim contract; the others
- * come with per-thread caches, decommit, nodes and reclaimers.
+ * These are steps 1, 2, 4, 5, 8, 9 and 10 of the reclaim contract; the others
+ * come with per-thread caches, decommit and nodes.
  *
  * Progress: each step is lock-free but for the system calls of mapping; the
  * wait is bounded by the deadline, and every pause by 5 ms, so that even a
@@ -26,6 +28,7 @@
 
 enum {
 	OPEN_ROUNDS = 64,	/* tries to take while another thread maps */
+	RECLAIM_ROUNDS = 4,	/* of a call that does not wait */
 	PATIENCE_NS = 2 * 1000 * 1000,	/* before a smaller region will do */
 	PAUSE_FIRST_NS = 50 * 1000,
 	PAUSE_MOST_NS = 5 * 1000 * 1000,
@@ -35,6 +38,8 @@ enum {
 struct attempt {
 	struct class_pool *cp;
 	size_t usual;		/* bytes of a region under the limit of now */
+	uint64_t wanted;	/* from the caches, at the next ask */
+	uint64_t asked_ns;	/* the last one, or the beginning */
 	bool smaller;		/* a smaller region will do, too */
 	bool ours;		/* others leave opening to us */
 	bool refused;		/* by the kernel, in this try ... */
@@ -179,6 +184,37 @@ static void pause_after(struct attempt *at, uint32_t ticket, uint64_t pause_ns)
 		budget_wait_sleep(at->cp->allocator->budget, ticket, pause_ns);
 }
 
+/* So long what is coming is let come, since the beginning or the last ask. */
+static bool is_patient(const struct attempt *at, uint64_t now_ns)
+{
+	return budget_coming(at->cp->allocator->budget) >=
+		       at->cp->slice_bytes &&
+	       now_ns - at->asked_ns < PATIENCE_NS;
+}
+
+/*
+ * True: the caches gave something.  What is given lies scattered over regions,
+ * and others may be faster: whoever has to ask again asks for twice as much.
+ */
+static bool reclaim(struct attempt *at, uint64_t now_ns)
+{
+	struct seg_budget *budget = at->cp->allocator->budget;
+
+	at->asked_ns = now_ns;
+	if (!reclaim_ask(&budget->reclaimers, at->wanted))
+		return false;
+	if (at->wanted < budget_word_limit(budget_look(budget)))
+		at->wanted *= 2;
+	return true;
+}
+
+static void reclaim_and_try(struct attempt *at)
+{
+	for (int round = 0; round < RECLAIM_ROUNDS; round++)
+		if (!reclaim(at, at->asked_ns) || try_all(at, true))
+			return;
+}
+
 /* The last try comes after the deadline, when a smaller region has to do. */
 static void wait_for_any(struct attempt *at, uint64_t now_ns,
 			 uint64_t deadline_ns)
@@ -191,13 +227,15 @@ static void wait_for_any(struct attempt *at, uint64_t now_ns,
 	budget_wait_begin(budget);
 	while (!last) {
 		uint32_t ticket = budget_wait_ticket(budget);
+		bool given;
 
 		last = now_ns >= deadline_ns;
 		if (try_all(at, last || now_ns >= patient_until_ns ||
 				budget_deferred(budget) == 0))
 			break;
 		now_ns = os_now_ns();
-		if (now_ns >= deadline_ns)
+		given = !is_patient(at, now_ns) && reclaim(at, now_ns);
+		if (given || now_ns >= deadline_ns)
 			continue;
 		pause_after(at, ticket, least(pause_ns, deadline_ns - now_ns));
 		pause_ns = least(2 * pause_ns, PAUSE_MOST_NS);
@@ -208,12 +246,17 @@ static void wait_for_any(struct attempt *at, uint64_t now_ns,
 
 struct taken limit_allocate(struct class_pool *cp, uint64_t deadline_ns)
 {
-	struct attempt at = { .cp = cp };
 	uint64_t now_ns = os_now_ns();
+	struct attempt at = { .cp = cp, .wanted = cp->slice_bytes,
+			      .asked_ns = now_ns };
 	bool waits = deadline_ns > now_ns;
 
-	if (!try_all(&at, !waits) && waits)
-		wait_for_any(&at, now_ns, deadline_ns);
+	if (!try_all(&at, !waits)) {
+		if (waits)
+			wait_for_any(&at, now_ns, deadline_ns);
+		else
+			reclaim_and_try(&at);
+	}
 	if (at.error)
 		class_pool_log_refusal(cp, at.error);
 	return at.taken;

@@ -23,7 +23,7 @@ int page_misuse(struct seg_page *page)
 	/* relaxed: only for the report */
 	uint32_t owner = u32_load_relaxed(&page->owner);
 
-	return pool_misuse(page->pool, owner == PAGE_LOG ? SEG_MISUSE_OWNER :
+	return pool_misuse(page->pool, owner >= PAGE_LOG ? SEG_MISUSE_OWNER :
 							   SEG_MISUSE_DOUBLE,
 			   page);
 }
@@ -115,6 +115,15 @@ size_t seg_page_part_bytes(const struct seg_page *page, unsigned part)
 	return page && part < page->parts ? page->part[part].bytes : 0;
 }
 
+size_t seg_page_bytes(const struct seg_page *page)
+{
+	size_t bytes = 0;
+
+	for (unsigned i = 0; page && i < page->parts; i++)
+		bytes += page->part[i].bytes;
+	return bytes;
+}
+
 /* The part moves to a larger segment; false: no memory, and it stayed. */
 static bool move_part(struct seg_page *page, unsigned part, size_t bytes)
 {
@@ -133,10 +142,13 @@ static bool move_part(struct seg_page *page, unsigned part, size_t bytes)
 
 int seg_page_grow(struct seg_page *page, unsigned part, size_t bytes)
 {
+	uint32_t owner;
+
 	if (!page)
 		return -EINVAL;
 	/* relaxed: the owner's own; a stale pointer may read anything else */
-	if (u32_load_relaxed(&page->owner) == PAGE_NOBODY)
+	owner = u32_load_relaxed(&page->owner);
+	if (owner == PAGE_NOBODY || owner == PAGE_CACHE)
 		return page_misuse(page);
 	if (part >= page->parts || bytes > SEG_MAX_BYTES)
 		return -EINVAL;

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A page: segments owned as one, by a caller or by an intent log, never both.
+ * A page: segments owned as one, by a caller, by an intent log or by a cache,
+ * never by two.
  *
- * | from   | to     | by                            |
- * | none   | caller | seg_page_create()             |
- * | caller | log    | seg_txlog_put()               |
- * | log    | caller | seg_txlog_take()              |
- * | caller | none   | seg_page_release()            |
- * | log    | none   | commit, abort, put of the key |
+ * | from   | to     | by                                       |
+ * | none   | caller | seg_page_create()                        |
+ * | caller | log    | seg_txlog_put()                          |
+ * | log    | caller | seg_txlog_take()                         |
+ * | caller | cache  | seg_cache_put(), _replace(), a load      |
+ * | cache  | caller | seg_cache_take()                         |
+ * | caller | none   | seg_page_release()                       |
+ * | log    | none   | commit, abort, put of the key            |
+ * | cache  | none   | eviction, every other way out of a cache |
  *
  * Each row is one compare-exchange of the owner, so of any number of releases
  * one wins, and it alone touches the segments.  It releases them by handle, so
@@ -20,7 +24,12 @@
 
 #include "pool.h"
 
-enum page_owner { PAGE_NOBODY = 0, PAGE_CALLER = 1, PAGE_LOG = 2 };
+enum page_owner {
+	PAGE_NOBODY = 0,
+	PAGE_CALLER = 1,
+	PAGE_LOG = 2,
+	PAGE_CACHE = 3
+};
 
 struct seg_page {
 	struct slab_item item;

@@ -142,17 +142,47 @@ static bool clear(struct seg_pool *p)
 	return done;
 }
 
+/* Logs and caches hold pages, even when they are empty. */
+static bool has_owners(struct seg_pool *p)
+{
+	/* relaxed, both: by contract no other call is running */
+	uint64_t logs = u64_load_relaxed(&p->logs);
+	uint64_t caches = u64_load_relaxed(&p->caches);
+
+	if (logs || caches)
+		log_event(&p->allocator.log, SEG_LOG_ERROR,
+			  "Pool not destroyed: %llu intent logs, %llu caches",
+			  (unsigned long long)logs, (unsigned long long)caches);
+	return logs || caches;
+}
+
+static void log_active(struct seg_pool *p)
+{
+	for (int c = 0; c < SEG_CLASSES; c++) {
+		struct class_sum sum = class_pool_sum(&p->node.pools[c]);
+
+		if (sum.slices != sum.unused)
+			log_event(&p->allocator.log, SEG_LOG_ERROR,
+				  "Pool not destroyed: %llu segments of pool "
+				  "%d active", (unsigned long long)
+				  (sum.slices - sum.unused), c);
+	}
+}
+
 int seg_pool_destroy(struct seg_pool *p)
 {
 	if (!p)
 		return 0;
-	/* relaxed: by contract no other call is running */
-	if (u64_load_relaxed(&p->logs))
+	if (rcu_inside())
+		return -EDEADLK;
+	if (has_owners(p))
 		return -EBUSY;
 	node_trim(&p->node);
 	keeper_flush();
-	if (!all_unmapped(p))
+	if (!all_unmapped(p)) {
+		log_active(p);
 		return -EBUSY;
+	}
 	budget_leave(p->allocator.budget, &p->member);
 	if (!clear(p)) {
 		budget_join(p->allocator.budget, &p->member);
@@ -169,6 +199,8 @@ int seg_pool_trim(struct seg_pool *p, uint64_t *ret_bytes)
 
 	if (!p)
 		return -EINVAL;
+	if (rcu_inside())
+		return -EDEADLK;
 	bytes = node_trim(&p->node);
 	keeper_flush();
 	if (ret_bytes)
@@ -195,7 +227,8 @@ static void log_allocated(struct class_pool *cp, size_t bytes)
 			  (unsigned long long)class_pool_sum(cp).unused);
 }
 
-static void *refuse(struct class_pool *cp, size_t bytes, uint64_t since_ns)
+static void *refuse(struct seg_pool *p, struct class_pool *cp, size_t bytes,
+		    uint64_t since_ns)
 {
 	struct allocator *a = cp->allocator;
 	uint64_t word = budget_look(a->budget);
@@ -209,6 +242,7 @@ static void *refuse(struct class_pool *cp, size_t bytes, uint64_t since_ns)
 		  (unsigned long long)budget_word_charged(word) / 1024,
 		  (unsigned long long)budget_word_limit(word) / 1024,
 		  (unsigned long long)budget_deferred(a->budget) / 1024);
+	pool_record_refusal(p, bytes, since_ns);
 	errno = ENOMEM;
 	return NULL;
 }
@@ -237,7 +271,7 @@ static void *allocate(struct seg_pool *p, struct request q)
 
 		t = take_slowly(p, cp, &q, now_ns);
 		if (!t.segment)
-			return refuse(cp, q.bytes, now_ns);
+			return refuse(p, cp, q.bytes, now_ns);
 	}
 	if (q.zeroed && !t.fresh)
 		memset(t.segment, 0, cp->slice_bytes);

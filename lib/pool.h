@@ -2,12 +2,13 @@
 /*
  * An allocator (the public "pool"): nodes over classes over regions, one
  * budget, one table.  pool.c has creation, allocate and release; limit.c what
- * happens at the limit; handle.c identity and misuse; stats.c what can be
- * asked.
+ * happens at the limit; refusal.c who held the memory then; handle.c identity
+ * and misuse; stats.c what can be asked.
  */
 #ifndef SEG_POOL_H
 #define SEG_POOL_H
 
+#include "gate.h"
 #include "keeper.h"
 #include "node.h"
 #include "slab.h"
@@ -25,12 +26,20 @@ struct seg_pool {
 	/* written by pages, logs, misuse */
 	struct slab pages;
 	struct atomic_u64 logs;		/* intent logs that exist */
+	struct atomic_u64 caches;	/* caches of its pages that exist */
 	struct atomic_u64 misuses;
+	/* refusal.c: the last one that was recorded */
+	struct gate refusal_gate;
+	uint64_t refused_ns;		/* under the gate, both; 0: none */
+	struct seg_refusal refusal;
 	struct node node;		/* of the one memory node for now */
 };
 
 /* limit.c: the steps at the limit; a segment of NULL when all failed. */
 struct taken limit_allocate(struct class_pool *cp, uint64_t deadline_ns);
+
+/* refusal.c: writes down who held the memory. */
+void pool_record_refusal(struct seg_pool *p, size_t bytes, uint64_t since_ns);
 
 /* handle.c: counts and reports; returns the error for it. */
 int pool_misuse(struct seg_pool *p, enum seg_misuse what, const void *address);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The ThreadSanitizer half of rcu.h; empty in other builds.
+ * The ThreadSanitizer half of rcu.h, but for the first function.
  *
  * Each call for a grace period ends a phase.  A reader is labelled with the
  * phase in which it enters, and its end is an edge to the calls that end this
@@ -21,6 +21,15 @@
  * wait at a time.
  */
 #include "rcu.h"
+
+void rcu_enter_first(void)
+{
+	int saved = errno;
+
+	rcu_seam_reader_enters();
+	urcu_bp_read_lock();
+	errno = saved;
+}
 
 #ifdef SEG_TSAN
 #include "atomic.h"

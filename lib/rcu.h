@@ -40,26 +40,52 @@ void rcu_seam_readers_gone(uint64_t phase);
 #define rcu_seam_readers_gone(phase) ((void)(phase))
 #endif
 
-/* A thread's first section registers it, which blocks, and may set errno. */
+/* rcu.c: a thread's first section registers it, which blocks, and may set
+ * errno; it is left alone. */
+void rcu_enter_first(void);
+
+/* With the inlined read side, what is done once is kept out of the way. */
+#ifdef _LGPL_SOURCE
+/* A section of a thread that is registered: no call. */
+#define rcu_is_registered() (URCU_TLS(urcu_bp_reader) != NULL)
+static inline void rcu_enter_registered(void)
+{
+	cmm_barrier();
+	_urcu_bp_read_lock_update(URCU_TLS(urcu_bp_reader)->ctr);
+}
+
 static inline void rcu_enter(void)
 {
-	int saved = errno;
-
-	rcu_seam_reader_enters();
-	urcu_bp_read_lock();
-	errno = saved;
+	if (__builtin_expect(rcu_is_registered(), 1))
+		rcu_enter_registered();
+	else
+		rcu_enter_first();
 }
+
+/* Whether the calling thread is in a read section. */
+static inline bool rcu_inside(void)
+{
+	return URCU_TLS(urcu_bp_reader) &&
+	       (URCU_TLS(urcu_bp_reader)->ctr & URCU_BP_GP_CTR_NEST_MASK);
+}
+#else
+#define rcu_is_registered() true
+#define rcu_enter_registered() rcu_enter()
+static inline void rcu_enter(void)
+{
+	rcu_enter_first();
+}
+
+static inline bool rcu_inside(void)
+{
+	return urcu_bp_read_ongoing();
+}
+#endif
 
 static inline void rcu_leave(void)
 {
 	rcu_seam_reader_leaves();
 	urcu_bp_read_unlock();
-}
-
-/* For assertions: whether the calling thread is in a read section. */
-static inline bool rcu_inside(void)
-{
-	return urcu_bp_read_ongoing();
 }
 
 /*

@@ -109,6 +109,20 @@ void slab_put(struct slab *s, struct slab_item *item)
 					       (item->number + 1)));
 }
 
+uint32_t slab_used(struct slab *s)
+{
+	/* relaxed: a count; the chunk is acquired in slab_at() */
+	return u32_load_relaxed(&s->used);
+}
+
+struct slab_item *slab_at(struct slab *s, uint32_t number)
+{
+	/* acquire <- chunk_make() */
+	char *chunk = ptr_load_acquire(&s->chunk[chunk_of(number)]);
+
+	return chunk ? item_in(s, chunk, number) : NULL;
+}
+
 uint64_t slab_bytes(struct slab *s)
 {
 	uint64_t bytes = 0;

@@ -42,6 +42,10 @@ struct slab {
 struct slab_item *slab_get(struct slab *s);
 void slab_put(struct slab *s, struct slab_item *item);
 
+/* The object of a number below slab_used(), in use or not; NULL: not yet. */
+struct slab_item *slab_at(struct slab *s, uint32_t number);
+uint32_t slab_used(struct slab *s);
+
 uint64_t slab_bytes(struct slab *s);
 
 /* Gives the chunks back; no object is out, and nobody uses the slab.  False:

@@ -44,7 +44,7 @@ static void test_each_name_alone(void **state)
 		(struct seg_pool_options){ .region_bytes = 65536 });
 	assert_equal_options(apply("wait_ms:7"),
 		(struct seg_pool_options){ .wait_ms = 7 });
-	assert_equal_options(apply("log_level:4"),
+	assert_equal_options(apply("log_level:5"),
 		(struct seg_pool_options){ .log_level = SEG_LOG_SEGMENT });
 	assert_int_equal(recorder.count, 0);
 }
@@ -105,7 +105,7 @@ static void test_bad_values_are_ignored_and_logged(void **state)
 		"region_bytes:4095", "region_bytes:67108865",
 		"region_bytes:5000",
 		"wait_ms:-2", "wait_ms:0", "wait_ms:2147483648",
-		"log_level:0", "log_level:5",
+		"log_level:0", "log_level:6",
 	};
 	char expected[80];
 
@@ -207,7 +207,7 @@ static void test_a_pool_obeys(void **state)
 	recorder = (struct recorder)RECORDER_INIT;
 	o.log = recorder_log;
 	o.log_ctx = &recorder;
-	assert_int_equal(setenv("SEG_CONF", "log_level:4,typo:1", 1), 0);
+	assert_int_equal(setenv("SEG_CONF", "log_level:5,typo:1", 1), 0);
 	p = new_pool_with(&o);
 	assert_int_equal(unsetenv("SEG_CONF"), 0);
 	assert_int_equal(recorder_has(&recorder, "unknown name 'typo'"), 1);

@@ -24,6 +24,14 @@ static struct {
 	void *(*alloc)(struct seg_pool *pool, size_t bytes);
 	int (*release)(struct seg_pool *pool, void *segment);
 	const char *(*version)(void);
+	int (*cache_create)(const struct seg_cache_options *options,
+			    struct seg_cache **ret_cache);
+	int (*cache_destroy)(struct seg_cache *cache);
+	int (*cache_put)(struct seg_cache *cache, uint64_t key, void *value,
+			 uint64_t weight, struct seg_pin *ret_pin);
+	int (*cache_get)(struct seg_cache *cache, uint64_t key,
+			 struct seg_pin *ret_pin);
+	int (*unpin)(struct seg_pin *pin);
 } seg;
 
 static void get(void *library, const char *name, void *ret_function)
@@ -48,6 +56,11 @@ static void *load(void)
 	get(library, "seg_alloc", &seg.alloc);
 	get(library, "seg_release", &seg.release);
 	get(library, "seg_version", &seg.version);
+	get(library, "seg_cache_create", &seg.cache_create);
+	get(library, "seg_cache_destroy", &seg.cache_destroy);
+	get(library, "seg_cache_put", &seg.cache_put);
+	get(library, "seg_cache_get", &seg.cache_get);
+	get(library, "seg_unpin", &seg.unpin);
 	return library;
 }
 
@@ -76,6 +89,37 @@ static void *use(void *pool)
 	return NULL;
 }
 
+static void count_call(void *ctx, uint64_t key, void *value, uint64_t weight,
+		       enum seg_cause cause)
+{
+	(void)key;
+	(void)value;
+	(void)weight;
+	(void)cause;
+	(*(uint64_t *)ctx)++;
+}
+
+/* With a table that grows, and what leaves in the library's own thread. */
+static void use_a_cache(void)
+{
+	uint64_t calls = 0;
+	struct seg_cache_options o = {
+		.size = sizeof(o), .max_weight = TURNS / 2, .short_reads = 1,
+		.listener = count_call, .listener_ctx = &calls,
+	};
+	struct seg_cache *cache = NULL;
+	struct seg_pin pin;
+
+	assert_int_equal(seg.cache_create(&o, &cache), 0);
+	for (uint64_t key = 0; key < TURNS; key++) {
+		require(seg.cache_put(cache, key, &o, 1, NULL) == 0);
+		require(seg.cache_get(cache, key, &pin) == 0);
+		require(seg.unpin(&pin) == 0);
+	}
+	assert_int_equal(seg.cache_destroy(cache), 0);
+	assert_int_equal(calls, TURNS);
+}
+
 static void use_from_threads(void)
 {
 	struct seg_budget_options limit = { sizeof(limit), 64 * MIB };
@@ -90,6 +134,7 @@ static void use_from_threads(void)
 	threads_start(&threads, USERS, use, pool, 0);
 	use(pool);
 	assert_int_equal(threads_join(&threads), 0);
+	use_a_cache();
 	assert_true(seg.pool_is_valid(pool));
 	assert_int_equal(seg.pool_destroy(pool), 0);
 	assert_int_equal(seg.budget_destroy(o.budget), 0);

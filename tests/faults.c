@@ -6,12 +6,12 @@
  *
  * Each documented error, and the test program that produces it:
  *   seg_budget_create     EINVAL ERANGE pool, ENOMEM faults
- *   seg_budget_destroy    EBUSY pool
+ *   seg_budget_destroy    EBUSY pool, cache_pages (caches)
  *   seg_budget_set_limit  EINVAL ERANGE EBUSY limit
  *   seg_budget_stats      EINVAL pool
  *   seg_pool_create       EINVAL pool, ENOMEM EAGAIN faults
  *   seg_pool_destroy      EBUSY pool (segments), page (pages), txlog (logs),
- *                         faults (no unmapping)
+ *                         cache_pages (caches), faults (no unmapping)
  *   seg_pool_trim         EINVAL pool
  *   seg_pool_stats        EINVAL pool
  *   seg_alloc, _zeroed    EINVAL pool, ENOMEM limit (limit), faults (kernel)
@@ -24,14 +24,32 @@
  *   seg_region_of         EINVAL ENOENT stats
  *   seg_region_each       EINVAL stats
  *   seg_page_create       EINVAL page, ENOMEM page (limit), faults (kernel)
- *   seg_page_grow         EINVAL ESTALE ENOMEM page
- *   seg_page_release      ESTALE page, EBUSY txlog
+ *   seg_page_grow         EINVAL ESTALE ENOMEM page, EBUSY cache_pages
+ *   seg_page_release      ESTALE page, EBUSY txlog, cache_pages
  *   seg_txlog_create      EINVAL txlog, ENOMEM faults
  *   seg_txlog_put         EINVAL ESTALE EBUSY txlog, ENOMEM faults
  *   seg_txlog_get         EINVAL ENOENT txlog
  *   seg_txlog_take        EINVAL ENOENT txlog
  *   seg_txlog_commit      EINVAL and what write returned: txlog
  *   seg_txlog_abort       EINVAL txlog
+ *   seg_cache_create      EINVAL cache, ENOMEM EAGAIN cache_faults
+ *   seg_cache_destroy     EBUSY cache_ways_out (pins), cache_load (loads),
+ *                         cache_faults (no unmapping), EDEADLK cache_peek
+ *   seg_cache_put,        EINVAL E2BIG cache, EEXIST cache_ways_out, ESTALE
+ *   _replace              EBUSY cache_pages, ENOMEM cache_faults
+ *   seg_cache_get         EINVAL ENOENT cache
+ *   seg_cache_get_or_load EINVAL cache; EAGAIN ETIMEDOUT EDEADLK E2BIG and what
+ *                         load returned: cache_load; EOVERFLOW cache_pins;
+ *                         ESTALE EBUSY cache_pages; ENOMEM cache_faults
+ *   seg_pin_tag           EINVAL cache, pin_tags, ENOMEM cache_faults
+ *   seg_unpin             EINVAL cache, ESTALE cache_pins, pin_tags
+ *   seg_cache_peek        EINVAL EPERM ENOENT cache_peek
+ *   seg_cache_take        EINVAL cache, ENOENT EBUSY cache_ways_out,
+ *                         EDEADLK cache_peek
+ *   seg_cache_remove      EINVAL cache, ENOENT cache_ways_out
+ *   seg_cache_clear, _shrink, _each, _pins, _stats  EINVAL cache
+ *   seg_cache_set_max_weight  EINVAL ERANGE cache
+ *   seg_pool_last_refusal EINVAL ENOENT refusal
  */
 #include "pools.h"
 

@@ -510,8 +510,9 @@ static void test_pages_of_a_log(void **state)
 	scene_open(&s);
 	assert_int_equal(seg_page_create(s.pool, bytes, 2, &page), 0);
 	assert_int_equal(seg_txlog_put(s.log, 1, page, NULL), 0);
-	struct misuse_case m = { SEG_MISUSE_OWNER, "page owned by a log",
-				 -EBUSY, call_page_release, page, page };
+	struct misuse_case m = { SEG_MISUSE_OWNER,
+				 "page owned by a log or cache", -EBUSY,
+				 call_page_release, page, page };
 	expect_misuse(&s, &m);
 	assert_int_equal(seg_txlog_abort(s.log), 0);
 	m = (struct misuse_case){ SEG_MISUSE_DOUBLE, "double release", -ESTALE,

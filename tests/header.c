@@ -20,7 +20,11 @@ static void test_constants(void **state)
 	assert_int_equal(SEG_MISUSE_DOUBLE, 1);
 	assert_int_equal(SEG_MISUSE_OWNER, 6);
 	assert_int_equal(SEG_LOG_DEFAULT, 0);
-	assert_int_equal(SEG_LOG_SEGMENT, 4);
+	assert_int_equal(SEG_LOG_EVICT, 4);
+	assert_int_equal(SEG_LOG_SEGMENT, 5);
+	assert_int_equal(SEG_CAUSE_EVICTED, 1);
+	assert_int_equal(SEG_CAUSE_DESTROYED, 7);
+	assert_int_equal(SEG_PINS_MOST, 8);
 	assert_string_equal(seg_version(), PACKAGE_VERSION);
 }
 
@@ -36,12 +40,31 @@ static void test_layout(void **state)
 	if (sizeof(void *) != 8)
 		return;
 	assert_int_equal(sizeof(struct seg_budget_options), 16);
-	assert_int_equal(sizeof(struct seg_budget_stats), 72);
+	assert_int_equal(sizeof(struct seg_budget_stats), 96);
 	assert_int_equal(sizeof(struct seg_pool_options), 72);
 	assert_int_equal(sizeof(struct seg_pool_stats), 168);
 	assert_int_equal(sizeof(struct seg_handle), 24);
 	assert_int_equal(sizeof(struct seg_region_info), 48);
 	assert_int_equal(sizeof(struct seg_txlog_options), 16);
+}
+
+static void test_layout_of_caches(void **state)
+{
+	(void)state;
+	assert_int_equal(offsetof(struct seg_cache_options, size), 0);
+	assert_int_equal(offsetof(struct seg_cache_stats, size), 0);
+	assert_int_equal(offsetof(struct seg_cache_entry_info, size), 0);
+	assert_int_equal(offsetof(struct seg_pin_report, size), 0);
+	assert_int_equal(offsetof(struct seg_refusal, size), 0);
+	if (sizeof(void *) != 8)
+		return;
+	assert_int_equal(sizeof(struct seg_cache_options), 88);
+	assert_int_equal(sizeof(struct seg_cache_stats), 168);
+	assert_int_equal(sizeof(struct seg_pin), 32);
+	assert_int_equal(sizeof(struct seg_cache_entry_info), 48);
+	assert_int_equal(sizeof(struct seg_pin_info), 32);
+	assert_int_equal(sizeof(struct seg_pin_report), 536);
+	assert_int_equal(sizeof(struct seg_refusal), 616);
 }
 
 static void test_null_budget_and_pool(void **state)
@@ -126,6 +149,98 @@ static void test_null_txlog(void **state)
 	seg_txlog_destroy(NULL);
 }
 
+static int never_load(void *ctx, uint64_t key, void **ret_value,
+		      uint64_t *ret_weight)
+{
+	(void)ctx;
+	(void)key;
+	(void)ret_value;
+	(void)ret_weight;
+	return -ECANCELED;
+}
+
+static int never_visit(void *ctx, const struct seg_cache_entry_info *info)
+{
+	(void)ctx;
+	(void)info;
+	return -ECANCELED;
+}
+
+static void test_null_cache(void **state)
+{
+	struct seg_cache *cache;
+	struct seg_cache_stats stats;
+	struct seg_pin_report report;
+	struct seg_refusal refusal;
+	struct seg_pin pin;
+	void *value = &pin;
+
+	(void)state;
+	stats.size = sizeof(stats);
+	report.size = sizeof(report);
+	refusal.size = sizeof(refusal);
+	assert_int_equal(seg_cache_create(NULL, &cache), -EINVAL);
+	assert_int_equal(seg_cache_destroy(NULL), 0);
+	assert_int_equal(seg_cache_put(NULL, 1, value, 1, NULL), -EINVAL);
+	assert_int_equal(seg_cache_replace(NULL, 1, value, 1, NULL), -EINVAL);
+	assert_int_equal(seg_cache_get(NULL, 1, &pin), -EINVAL);
+	assert_int_equal(seg_cache_get_or_load(NULL, 1, never_load, NULL, 0,
+					       &pin), -EINVAL);
+	assert_int_equal(seg_cache_peek(NULL, 1, &value), -EINVAL);
+	assert_int_equal(seg_cache_take(NULL, 1, &value), -EINVAL);
+	assert_int_equal(seg_cache_remove(NULL, 1, NULL), -EINVAL);
+	assert_int_equal(seg_cache_clear(NULL), -EINVAL);
+	assert_int_equal(seg_cache_shrink(NULL, 1, NULL), -EINVAL);
+	assert_int_equal(seg_cache_set_max_weight(NULL, 1), -EINVAL);
+	assert_int_equal(seg_cache_each(NULL, never_visit, NULL), -EINVAL);
+	assert_int_equal(seg_cache_pins(NULL, &report), -EINVAL);
+	assert_int_equal(seg_cache_stats(NULL, &stats), -EINVAL);
+	assert_false(seg_cache_is_valid(NULL));
+	assert_null(seg_pin_value(NULL));
+	assert_int_equal(seg_pin_tag(NULL, 1), -EINVAL);
+	assert_int_equal(seg_unpin(NULL), -EINVAL);
+	assert_int_equal(seg_pool_last_refusal(NULL, &refusal), -EINVAL);
+	assert_int_equal(seg_page_bytes(NULL), 0);
+}
+
+static void test_a_cache_of_pages(void **state)
+{
+	struct seg_budget_options limit;
+	struct seg_pool_options options;
+	struct seg_cache_options cache_options;
+	struct seg_pool *pool = NULL;
+	struct seg_cache *cache = NULL;
+	struct seg_page *page;
+	struct seg_pin pin;
+	size_t bytes = 1;
+
+	(void)state;
+	memset(&limit, 0, sizeof(limit));
+	limit.size = sizeof(limit);
+	limit.limit_bytes = 16 * SEG_MAX_BYTES;
+	memset(&options, 0, sizeof(options));
+	options.size = sizeof(options);
+	assert_int_equal(seg_budget_create(&limit, &options.budget), 0);
+	assert_int_equal(seg_pool_create(&options, &pool), 0);
+	memset(&cache_options, 0, sizeof(cache_options));
+	cache_options.size = sizeof(cache_options);
+	cache_options.max_weight = SEG_MAX_BYTES;
+	cache_options.pages = pool;
+	cache_options.budget = options.budget;
+	assert_int_equal(seg_cache_create(&cache_options, &cache), 0);
+	assert_int_equal(seg_page_create(pool, &bytes, 1, &page), 0);
+	assert_int_equal(seg_cache_put(cache, 1, page, 0, NULL), 0);
+	assert_int_equal(seg_cache_get(cache, 1, &pin), 0);
+	assert_ptr_equal(seg_pin_value(&pin), page);
+	assert_int_equal(seg_unpin(&pin), 0);
+	seg_read_begin();
+	seg_read_end();
+	assert_true(seg_cache_is_valid(cache));
+	assert_int_equal(seg_cache_destroy(cache), 0);
+	assert_int_equal(seg_pool_destroy(pool), 0);
+	assert_int_equal(seg_budget_destroy(options.budget), 0);
+}
+
 static void test_a_whole_life(void **state)
 {
 	struct seg_budget_options limit;
@@ -156,10 +271,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_constants),
 		cmocka_unit_test(test_layout),
+		cmocka_unit_test(test_layout_of_caches),
 		cmocka_unit_test(test_null_budget_and_pool),
 		cmocka_unit_test(test_null_segment),
 		cmocka_unit_test(test_null_region_and_page),
 		cmocka_unit_test(test_null_txlog),
+		cmocka_unit_test(test_null_cache),
+		cmocka_unit_test(test_a_cache_of_pages),
 		cmocka_unit_test(test_a_whole_life),
 	};
 

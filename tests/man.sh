@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The pages are free of lint, each alias leads to the page that names the
-# function, and the examples of seg.7 and README.md compile as printed and run.
+# function, and the examples of seg.7, seg_cache.7 and README.md compile as
+# printed and run.
 set -u
 srcdir=${srcdir:-.}
 work=$(mktemp -d) || exit 99
@@ -28,6 +29,14 @@ lint() {
 		awk '!/referenced manual not found/ || / Xr seg(_[a-z_]+)? [37]/'
 }
 
+# Where man and its groff are there: to the footer, and without a complaint.
+renders() {
+	command -v man > /dev/null && command -v groff > /dev/null || return 0
+	MANWIDTH=80 man -l "$1" > "$work/page" 2> "$work/err" || return 1
+	[ ! -s "$work/err" ] &&
+		tail -n 1 "$work/page" | grep -q "$(sed -n 's/^\.Dd //p' "$1")"
+}
+
 check_page() {
 	target=$(sed -n '1s/^\.so //p' "$1")
 	if [ -n "$target" ]; then
@@ -36,6 +45,7 @@ check_page() {
 	fi
 	lint "$1" > "$work/lint"
 	[ ! -s "$work/lint" ] || complain "$(cat "$work/lint")"
+	renders "$1" || complain "$1: does not render to its end"
 }
 
 self_test() {
@@ -68,12 +78,19 @@ check_example() { # name; the program on stdin
 	"$work/$1" || complain "$1: exit status $?"
 }
 
-awk '/^\.\\" example begin/ {on = 1; next} /^\.\\" example end/ {on = 0}
-	on && !/^\.(Bd|Ed)/ {gsub(/\\e/, "\\"); gsub(/\\&/, ""); print}' \
-	"$srcdir/man/seg.7" > "$work/seg.7.in"
+page_example() { # page
+	awk '/^\.\\" example begin/ {on = 1; next}
+		/^\.\\" example end/ {on = 0}
+		on && !/^\.(Bd|Ed)/ {gsub(/\\e/, "\\"); gsub(/\\&/, ""); print}' \
+		"$srcdir/man/$1"
+}
+
+page_example seg.7 > "$work/seg.7.in"
+page_example seg_cache.7 > "$work/seg_cache.7.in"
 awk '/^```$/ {on = 0} on {print} /^```c$/ {on = 1}' "$srcdir/README.md" \
 	> "$work/readme.in"
 check_example seg.7 < "$work/seg.7.in"
+check_example seg_cache.7 < "$work/seg_cache.7.in"
 check_example readme < "$work/readme.in"
 command -v mandoc > /dev/null || {
 	echo "mandoc is missing: the pages were not checked"
@@ -87,5 +104,5 @@ self_test
 for page in "$srcdir"/man/*.[37]; do
 	check_page "$page"
 done
-[ $status = 0 ] && echo "$(ls "$srcdir"/man/*.[37] | wc -l) pages, 2 examples"
+[ $status = 0 ] && echo "$(ls "$srcdir"/man/*.[37] | wc -l) pages, 3 examples"
 exit $status

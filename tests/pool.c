@@ -126,7 +126,7 @@ static void test_options_in_and_out_of_range(void **state)
 	for (int level = -1; level < 7; level++)
 		expect_options((struct seg_pool_options){
 			.budget = b, .log_level = (enum seg_log_level)level },
-			level < 0 || level > 4 ? -EINVAL : 0);
+			level < 0 || level > SEG_LOG_SEGMENT ? -EINVAL : 0);
 	expect_options((struct seg_pool_options){
 		.budget = b, .decay_ms = UINT32_MAX }, 0);
 	end_budget(b);

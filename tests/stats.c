@@ -325,7 +325,7 @@ static void test_levels(void **state)
 	} levels[] = {
 		{ SEG_LOG_DEFAULT, 3 }, { SEG_LOG_OFF, 0 },
 		{ SEG_LOG_ERROR, 1 }, { SEG_LOG_REGION, 3 },
-		{ SEG_LOG_SEGMENT, 5 },
+		{ SEG_LOG_EVICT, 3 }, { SEG_LOG_SEGMENT, 5 },
 	};
 
 	(void)state;

@@ -3,7 +3,7 @@
  * P11: threads end, by returning, by pthread_exit() and by cancellation, with
  * segments alive that others use and release.
  */
-#include "pools.h"
+#include "caches.h"
 
 enum { SHORT_LIVED = 200, TOGETHER = 4, EACH = 5 };
 
@@ -220,6 +220,126 @@ static void test_no_call_is_a_cancellation_point(void **state)
 	assert_true(done);
 }
 
+/* ---- caches ---- */
+
+/* A pin is nobody's thread's: it stays when its thread ends. */
+struct holder {
+	struct box *box;
+	uint64_t key;
+	struct seg_pin pin;
+};
+
+static void *pin_and_end(void *arg)
+{
+	struct holder *h = arg;
+
+	h->pin = get(h->box->cache, h->key);
+	require(seg_pin_tag(&h->pin, h->key + 1) == 0);
+	return NULL;
+}
+
+static void test_pins_outlive_their_threads(void **state)
+{
+	struct holder holders[TOGETHER];
+	struct box *box = box_begin(TOGETHER);
+	struct threads threads;
+
+	(void)state;
+	for (uint64_t i = 0; i < TOGETHER; i++) {
+		put(box->cache, i, number(i), 1);
+		holders[i] = (struct holder){ .box = box, .key = i };
+	}
+	threads_start(&threads, TOGETHER, pin_and_end, holders,
+		      sizeof(*holders));
+	assert_int_equal(threads_join(&threads), 0);
+	assert_weights(box, 0, TOGETHER);
+	assert_int_equal(seg_cache_destroy(box->cache), -EBUSY);
+	for (uint64_t i = 0; i < TOGETHER; i++) {
+		assert_ptr_equal(seg_pin_value(&holders[i].pin), number(i));
+		unpin(&holders[i].pin);
+	}
+	assert_weights(box, TOGETHER, 0);
+	box_end(box);
+}
+
+/* What threads counted is not lost with them, whichever slots they had. */
+static void test_figures_outlive_their_threads(void **state)
+{
+	struct box *box = box_begin(10);
+	struct threads threads;
+
+	(void)state;
+	put(box->cache, 0, number(0), 7);
+	for (unsigned i = 0; i < SHORT_LIVED / TOGETHER; i++) {
+		struct holder holders[TOGETHER];
+
+		for (unsigned k = 0; k < TOGETHER; k++)
+			holders[k] = (struct holder){ .box = box };
+		threads_start(&threads, TOGETHER, pin_and_end, holders,
+			      sizeof(*holders));
+		assert_int_equal(threads_join(&threads), 0);
+		for (unsigned k = 0; k < TOGETHER; k++)
+			unpin(&holders[k].pin);
+		assert_weights(box, 7, 0);
+	}
+	assert_int_equal(cache_stats(box->cache).hits_total, SHORT_LIVED);
+	box_end(box);
+}
+
+/* Neither in a loader nor in a listener: others wait for what they do. */
+static int load_cancelled(void *ctx, uint64_t key, void **ret_value,
+			  uint64_t *ret_weight)
+{
+	(void)ctx;
+	pthread_testcancel();
+	*ret_value = number(key);
+	*ret_weight = 6;
+	return 0;
+}
+
+static void listen_cancelled(struct box *box, const struct heard_call *call)
+{
+	(void)box;
+	(void)call;
+	pthread_testcancel();
+}
+
+/* Not inlined, as create_and_destroy(). */
+static __attribute__((noinline)) void load_and_remove(struct box *box)
+{
+	struct seg_pin pin;
+
+	require(seg_cache_get_or_load(box->cache, 1, load_cancelled, NULL, 0,
+				      &pin) == 0);
+	unpin(&pin);
+	put(box->cache, 2, number(2), 6);
+	require(seg_cache_remove(box->cache, 2, NULL) == 0);
+}
+
+static void *use_cache_while_cancelled(void *box)
+{
+	require(!pthread_cancel(pthread_self()));
+	load_and_remove(box);
+	pthread_testcancel();
+	return NULL;
+}
+
+static void test_callbacks_are_not_cancelled(void **state)
+{
+	struct box *box = box_begin(10);
+	pthread_t thread;
+	void *result;
+
+	(void)state;
+	box->also = listen_cancelled;
+	require(!pthread_create(&thread, NULL, use_cache_while_cancelled, box));
+	require(!pthread_join(thread, &result));
+	assert_ptr_equal(result, PTHREAD_CANCELED);
+	assert_int_equal(box->heard, 2);
+	assert_int_equal(cache_stats(box->cache).loads_total, 1);
+	box_end(box);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -228,6 +348,9 @@ int main(void)
 		cmocka_unit_test(test_threads_that_are_cancelled),
 		cmocka_unit_test(test_a_cancel_does_not_end_a_wait),
 		cmocka_unit_test(test_no_call_is_a_cancellation_point),
+		cmocka_unit_test(test_pins_outlive_their_threads),
+		cmocka_unit_test(test_figures_outlive_their_threads),
+		cmocka_unit_test(test_callbacks_are_not_cancelled),
 	};
 
 	return run_group(tests);

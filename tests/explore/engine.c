@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_STEPS = 1500, MAX_CHOICES = 4096, CHANGES = 3 };
+enum { MAX_STEPS = 1500, MAX_OUTSIDE = 20000, MAX_CHOICES = 4096, CHANGES = 3 };
 
 struct engine engine;
 
@@ -25,7 +25,7 @@ static struct {
 	struct fiber outside;		/* setup and post-check */
 	void (*outside_job)(void);
 	enum verdict verdict;
-	unsigned steps, preemptions, oddities;
+	unsigned steps, outside_steps, preemptions, oddities;
 	uint64_t random;
 	unsigned change[CHANGES];	/* PCT: the steps that lower a thread */
 } run;
@@ -179,8 +179,18 @@ static void go_to(unsigned next)
 
 	if (next == from)
 		return;
+	engine.thread[from].inside = *explore_inside();
+	*explore_inside() = engine.thread[next].inside;
 	engine.current = next;
 	fiber_switch(&engine.thread[from].fiber, &engine.thread[next].fiber);
+}
+
+static struct frame *outer_frames;
+
+struct frame **explore_frames(void)
+{
+	return engine.running ? &engine.thread[engine.current].frames :
+				&outer_frames;
 }
 
 /* Nobody can run: time passes, if the scenario has time. */
@@ -234,6 +244,13 @@ static void count_step(void)
 	for (unsigned i = 0; i < CHANGES; i++)
 		if (run.change[i] == run.steps)
 			engine_self()->priority = -1 - (int)i;
+}
+
+/* Setup and post-check have no points, but an end. */
+void engine_count_outside(void)
+{
+	if (++run.outside_steps > MAX_OUTSIDE)
+		explore_fail("no end of the setup or the post-check");
 }
 
 void engine_point(void)
@@ -320,6 +337,7 @@ static void start_threads(void)
 static enum verdict run_outside(void (*job)(void))
 {
 	run.outside_job = job;
+	run.outside_steps = 0;
 	engine.running = false;
 	fiber_start(&run.outside, stacks[EXPLORE_THREADS], outside_main);
 	fiber_switch(&run.host, &run.outside);
@@ -382,12 +400,25 @@ enum verdict engine_execute(const struct explore_scenario *scenario,
 	engine.execution++;
 	memory_reset();
 	world_reset();
+	keeper_reset();
+	*explore_inside() = false;
+	outer_frames = NULL;
 	verdict = run_outside(scenario->setup);
 	if (verdict == VERDICT_OK)
 		verdict = run_threads();
 	if (verdict == VERDICT_OK && scenario->post)
 		verdict = run_outside(scenario->post);
 	return verdict;
+}
+
+bool engine_is_stack(const void *address)
+{
+	return (uintptr_t)address - (uintptr_t)stacks < sizeof(stacks);
+}
+
+unsigned explore_thread(void)
+{
+	return engine.running ? engine.current : 0;
 }
 
 unsigned engine_steps(void)

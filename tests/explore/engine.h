@@ -28,7 +28,11 @@ struct thread {
 	unsigned sections;		/* read sections begun */
 	unsigned nesting;
 	struct clock left;		/* when the last one ended */
+	bool inside;			/* see explore_inside() */
+	struct frame *frames;		/* see explore_frames() */
 };
+
+enum { EXPLORE_SCENARIOS = 128 };
 
 enum search_mode { SEARCH_DFS, SEARCH_RANDOM, SEARCH_PCT };
 
@@ -67,6 +71,8 @@ void engine_first_path(void);
 /* One of 0..n-1; anything but 0 is an oddity, of which DFS allows few. */
 unsigned engine_odd(unsigned n);
 void engine_point(void);
+void engine_count_outside(void);
+bool engine_is_stack(const void *address);
 /* Of the last execution. */
 unsigned engine_steps(void);
 void engine_trace(const struct explore_site *site, const char *how,
@@ -90,15 +96,17 @@ static inline void clock_join(struct clock *into, const struct clock *from)
 
 void memory_reset(void);
 void memory_renew(struct explore_cell *cell);
+/* As reading or writing the cell; true: it is a race. */
+bool cell_races(struct explore_cell *cell, bool writes);
 
 /* ---- mutate.c ---- */
 
 struct site_info {
 	struct explore_site site;	/* the first of its name */
-	uint64_t scenarios;		/* that reached it */
+	bool reached[EXPLORE_SCENARIOS];
 	enum explore_mutation mutation;	/* now ... */
 	uint64_t kept;			/* ... and with EXPLORE_KEEP, what */
-	bool counter;			/* of counter.h: orders nothing */
+	bool counter;			/* orders nothing, no point */
 };
 
 struct site_info *site_info(struct explore_site *site);
@@ -108,6 +116,8 @@ unsigned site_count(void);
 void mutate(const struct explore_twin *twin);
 /* Only this site. */
 void mutate_relax(unsigned index);
+/* By any scenario. */
+bool site_reached(const struct site_info *info);
 bool mutate_matches(const struct explore_site *site, const char *function,
 		    const char *op);
 /* Which of the lines that match, from 1, as far as they were reached. */
@@ -121,6 +131,15 @@ void mutate_scenario(unsigned index);
 void world_reset(void);
 /* What is wrong with an operation on that address now, or NULL. */
 const char *world_misuse(const void *address);
+
+/* ---- plain.c ---- */
+
+/* Whether the library tells its plain accesses. */
+bool plain_in_use(void);
+
+/* ---- keeper.c ---- */
+
+void keeper_reset(void);
 
 /* ---- hunt.c ---- */
 

@@ -11,8 +11,9 @@
  * one order.  Not shown: a store that is done before an earlier load or store
  * of its thread, other than by loads that read old values; so a
  * read-modify-write, which always reads the newest store, sees it all in order.
- * Plain data is modelled by race-checked cells, RCU by its contract, a futex
- * by a wait that nothing but a wake ends, so a lost wake-up is a deadlock.
+ * Plain data of scenarios is race-checked cells, that of the library is checked
+ * where the compiler tells of it (plain.c); RCU is modelled by its contract, a
+ * futex by a wait that nothing but a wake ends: a lost wake-up is a deadlock.
  *
  * A search tries all executions of up to N preemptions and M oddities (stale
  * reads, spurious failures) in order, then random ones, then PCT.  Everything
@@ -66,6 +67,9 @@ void explore_free(struct explore_cell *cell);
 /* The cell of a page that os_map() gave with an alignment of regions. */
 struct explore_cell *explore_contents(const void *address);
 
+/* Statistics, of this execution: no scheduling point, and always the newest. */
+void explore_counter(const struct explore_word *word);
+
 /* A scheduling point without an operation. */
 void explore_pause(void);
 /* Lets another thread go first. */
@@ -78,6 +82,19 @@ void explore_wait(bool (*ready)(void *argument), void *argument,
 extern unsigned explore_maps_left;
 /* Whether sleeps may end by their time when nobody else can run. */
 extern bool explore_timeouts;
+/* The clock of each thread; it stands still. */
+extern uint64_t explore_now_ns[EXPLORE_THREADS];
+
+/* ---- keeper.c: the keeper, as far as scenarios need it ---- */
+
+/* Does what was deferred, after one grace period; false: there was nothing. */
+bool explore_keeper_run(void);
+/* The keeper as a thread, until so many others called explore_finish(). */
+void explore_keeper(uint32_t others);
+void explore_finish(void);
+
+/* The library's one thread-local flag, which fibers would share. */
+bool *explore_inside(void);
 
 /* ---- scenarios ---- */
 
@@ -88,6 +105,7 @@ enum explore_mutation {
 	EXPLORE_BLIND,	/* a compare-exchange that always stores */
 	EXPLORE_KEEP,	/* an exchange leaves some bits as they were */
 	EXPLORE_SKIP,	/* nothing is stored or woken; a load gives 0 */
+	EXPLORE_STALE,	/* a load gives what its thread saw there before */
 	EXPLORE_SWITCH	/* a switch is thrown, no site concerned */
 };
 
@@ -129,6 +147,14 @@ extern const struct explore_scenario explore_budget[];
 extern const struct explore_scenario explore_limit[];
 extern const struct explore_scenario explore_slab[];
 extern const struct explore_scenario explore_work_queue[];
+extern const struct explore_scenario explore_gate[];
+extern const struct explore_scenario explore_cache_entry[];
+extern const struct explore_scenario explore_cache_index[];
+extern const struct explore_scenario explore_cache[];
+extern const struct explore_scenario explore_cache_leave[];
+extern const struct explore_scenario explore_cache_load[];
+extern const struct explore_scenario explore_reclaim[];
+extern const struct explore_scenario explore_pin_tags[];
 
 /* Switches for twins. */
 extern uint64_t explore_tag_one;	/* REGION_TAG_ONE of the library */

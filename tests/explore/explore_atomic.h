@@ -7,15 +7,29 @@
 #ifndef EXPLORE_ATOMIC_H
 #define EXPLORE_ATOMIC_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The library's own assertions count, and its bitmaps are small. */
+/* The library's own assertions count, and its tables are small. */
 #ifndef SEG_DEBUG
 #define SEG_DEBUG 1
 #endif
 #define BANDS_FANOUT 2
 #define BANDS_TOP_WORDS 1
+#define INDEX_BASE_BITS 0
+#define GATE_SPINS 1
+#define CACHE_BATCH_LEAST 1
+#define SLOTS_CHUNK_FIRST 3
+
+/* A fiber is a thread. */
+unsigned explore_thread(void);
+#define pthread_self() ((pthread_t)(explore_thread() + 1))
+
+/* For lib/counter.h: thread 0 owns its counts, the others share theirs. */
+#define explore_slot() (explore_thread() ? 1u : 0u)
+#define explore_slots() 2u
+#define explore_owns(slot) ((slot) == 0)
 
 /* Bits, so that the halves of an order can be asked for. */
 enum explore_order {
@@ -115,9 +129,12 @@ EXPLORE_RMW(u64, uint64_t, sub, EXPLORE_SUB)
 EXPLORE_RMW(u64, uint64_t, or, EXPLORE_OR)
 EXPLORE_RMW(u64, uint64_t, and, EXPLORE_AND)
 
+/* The explorer's own data in the library's code: see plain.c. */
+#define EXPLORE_OWN __attribute__((section("explore_own")))
+
 #define EXPLORE_SITE(name, how)                                                \
 	({                                                                     \
-		static struct explore_site here_ = {                           \
+		static struct explore_site here_ EXPLORE_OWN = {               \
 			.file = __FILE__,                                      \
 			.op = name,                                            \
 			.line = __LINE__,                                      \
@@ -137,6 +154,8 @@ EXPLORE_RMW(u64, uint64_t, and, EXPLORE_AND)
 #define u16_store_seq_cst(...) EXPLORE_OP(u16, store, seq_cst, __VA_ARGS__)
 #define u16_exchange_acquire(...) \
 	EXPLORE_OP(u16, exchange, acquire, __VA_ARGS__)
+#define u16_exchange_acq_rel(...) \
+	EXPLORE_OP(u16, exchange, acq_rel, __VA_ARGS__)
 #define u16_cas_weak_relaxed(...) \
 	EXPLORE_OP(u16, cas_weak, relaxed, __VA_ARGS__)
 #define u16_cas_weak_acquire(...) \
@@ -165,6 +184,8 @@ EXPLORE_RMW(u64, uint64_t, and, EXPLORE_AND)
 #define u32_store_seq_cst(...) EXPLORE_OP(u32, store, seq_cst, __VA_ARGS__)
 #define u32_exchange_acquire(...) \
 	EXPLORE_OP(u32, exchange, acquire, __VA_ARGS__)
+#define u32_exchange_acq_rel(...) \
+	EXPLORE_OP(u32, exchange, acq_rel, __VA_ARGS__)
 #define u32_cas_weak_relaxed(...) \
 	EXPLORE_OP(u32, cas_weak, relaxed, __VA_ARGS__)
 #define u32_cas_weak_acquire(...) \
@@ -193,6 +214,8 @@ EXPLORE_RMW(u64, uint64_t, and, EXPLORE_AND)
 #define u64_store_seq_cst(...) EXPLORE_OP(u64, store, seq_cst, __VA_ARGS__)
 #define u64_exchange_acquire(...) \
 	EXPLORE_OP(u64, exchange, acquire, __VA_ARGS__)
+#define u64_exchange_acq_rel(...) \
+	EXPLORE_OP(u64, exchange, acq_rel, __VA_ARGS__)
 #define u64_cas_weak_relaxed(...) \
 	EXPLORE_OP(u64, cas_weak, relaxed, __VA_ARGS__)
 #define u64_cas_weak_acquire(...) \
@@ -221,6 +244,8 @@ EXPLORE_RMW(u64, uint64_t, and, EXPLORE_AND)
 #define ptr_store_seq_cst(...) EXPLORE_OP(ptr, store, seq_cst, __VA_ARGS__)
 #define ptr_exchange_acquire(...) \
 	EXPLORE_OP(ptr, exchange, acquire, __VA_ARGS__)
+#define ptr_exchange_acq_rel(...) \
+	EXPLORE_OP(ptr, exchange, acq_rel, __VA_ARGS__)
 #define ptr_cas_weak_relaxed(...) \
 	EXPLORE_OP(ptr, cas_weak, relaxed, __VA_ARGS__)
 #define ptr_cas_weak_acquire(...) \
@@ -246,8 +271,13 @@ EXPLORE_RMW(u64, uint64_t, and, EXPLORE_AND)
 #define u32_sub_seq_cst(...) EXPLORE_OP(u32, sub, seq_cst, __VA_ARGS__)
 #define u64_add_relaxed(...) EXPLORE_OP(u64, add, relaxed, __VA_ARGS__)
 #define u64_sub_relaxed(...) EXPLORE_OP(u64, sub, relaxed, __VA_ARGS__)
+#define u64_add_seq_cst(...) EXPLORE_OP(u64, add, seq_cst, __VA_ARGS__)
 #define u64_sub_seq_cst(...) EXPLORE_OP(u64, sub, seq_cst, __VA_ARGS__)
 #define u64_or_seq_cst(...) EXPLORE_OP(u64, or, seq_cst, __VA_ARGS__)
 #define u64_and_seq_cst(...) EXPLORE_OP(u64, and, seq_cst, __VA_ARGS__)
+
+/* lib/cache_release.c has a pointer of each thread: the fiber's own. */
+struct frame;
+struct frame **explore_frames(void);
 
 #endif

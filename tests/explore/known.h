@@ -37,6 +37,37 @@ static const struct known known_sites[] = {
 	{ "chunk_make", "load", 0, "item_of() acquires it again" },
 	{ "item_of", "load", 0,
 	  "the head or chunk_make() acquired it before" },
+	{ "chunk_make", "store_release", 1,
+	  "the shape that follows publishes the chunk, too" },
+	{ "index_bucket_at", "load", 0, "the shape before acquired it" },
+	{ "split", "store_release", 1, "the shape that follows publishes it" },
+	{ "cache_index_find", "load", 2,
+	  "the bucket after a split acquired it, and two splits of a bucket "
+	  "have a grace period between them" },
+	{ "call_begin", "cas", 0, "begin_with() acquired it" },
+	{ "call_end", "sub", 0,
+	  "the read section before it and the grace period order it, too" },
+	{ "wait_for_calls", "add", 0, "one word; the rest as call_end()" },
+	{ "wait_for_calls", "load", 0, "as call_end()" },
+	{ "reclaim_leave", "store", 0,
+	  "who stands behind was published before" },
+	{ "begin_with", "load", 2, "who stands behind was published before" },
+	{ "pin_tags_drop", "cas", 0,
+	  "slab_put() and slab_get() stand before the record's next use" },
+	{ NULL, NULL, 0, NULL },
+};
+
+#define FOR_PLAIN "only plain data shows it"
+
+/* The same where the library does not tell its plain accesses; see plain.c. */
+static const struct known known_plain_sites[] = {
+	{ "cache_index_settled", "store", 0, FOR_PLAIN },
+	{ "cache_index_is_settled", "load", 0, FOR_PLAIN },
+	{ "slots_arrive", "store", 0, FOR_PLAIN },
+	{ "slots_receive", "load", 0, FOR_PLAIN },
+	{ "cache_push_returned", "cas", 0, FOR_PLAIN },
+	{ "drain", "exchange", 0, FOR_PLAIN },
+	{ "entry_returned", "cas", 0, FOR_PLAIN },
 	{ NULL, NULL, 0, NULL },
 };
 

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HISTORY = 12, CELLS = 2048 };
+enum { HISTORY = 12, CELLS = 2048, COUNTERS = 8 };
 
 struct store {
 	uint64_t value;
@@ -30,6 +30,8 @@ struct history {
 };
 
 static struct history histories[CELLS];
+static const struct explore_word *counters[COUNTERS];
+static unsigned counter_count;
 static unsigned used;
 static uint16_t last_seq_cst;	/* place */
 
@@ -46,6 +48,22 @@ void memory_reset(void)
 {
 	used = 0;
 	last_seq_cst = 0;
+	counter_count = 0;
+}
+
+void explore_counter(const struct explore_word *w)
+{
+	if (counter_count == COUNTERS)
+		abort();
+	counters[counter_count++] = w;
+}
+
+static bool is_counter(const struct explore_word *w)
+{
+	for (unsigned i = 0; i < counter_count; i++)
+		if (counters[i] == w)
+			return true;
+	return false;
 }
 
 static struct history *history_of(struct explore_word *w)
@@ -88,7 +106,9 @@ static bool begin(struct op *op, struct explore_site *site,
 	op->order = info->mutation == EXPLORE_RELAX ? EXPLORE_relaxed :
 		    site->order;
 	check_memory(site, w);
-	if (!engine.running || info->counter)
+	if (!engine.running)
+		engine_count_outside();
+	if (!engine.running || info->counter || is_counter(w))
 		return false;
 	engine_point();
 	check_memory(site, w);
@@ -169,6 +189,9 @@ uint64_t explore_load(struct explore_site *site, const struct explore_word *w)
 
 	if (!begin(&op, site, w))
 		return w->value;
+	if (op.mutation == EXPLORE_STALE)
+		return op.history->store[op.history->seen[engine.current]]
+			.value;
 	newest = op.history->stores - 1u;
 	oldest = oldest_readable(op.history, op.order);
 	value = read_store(op.history, newest - engine_odd(newest - oldest + 1),
@@ -344,12 +367,25 @@ static uint16_t stamp(void)
 	return ++engine_self()->now.at[engine.current];
 }
 
+static bool races_with_writer(const struct explore_cell *c)
+{
+	return engine.running &&
+	       c->write_time > engine_self()->now.at[c->writer];
+}
+
+static bool races_with_reader(const struct explore_cell *c)
+{
+	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
+		if (c->read_time[i] > engine_self()->now.at[i])
+			return true;
+	return false;
+}
+
 static void check_writer(const struct explore_cell *c, const char *what)
 {
 	if (c->freed)
 		explore_fail("%s after free", what);
-	if (engine.running &&
-	    c->write_time > engine_self()->now.at[c->writer])
+	if (races_with_writer(c))
 		explore_fail("data race: %s, write", what);
 }
 
@@ -380,11 +416,24 @@ void explore_write(struct explore_cell *c, uint64_t value)
 	c->value = value;
 	if (!engine.running)
 		return;
-	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
-		if (c->read_time[i] > engine_self()->now.at[i])
-			explore_fail("data race: write, read");
+	if (races_with_reader(c))
+		explore_fail("data race: write, read");
 	c->writer = (uint8_t)engine.current;
 	c->write_time = stamp();
+}
+
+bool cell_races(struct explore_cell *c, bool writes)
+{
+	freshen(c);
+	if (races_with_writer(c) || (writes && races_with_reader(c)))
+		return true;
+	if (!writes) {
+		c->read_time[engine.current] = stamp();
+		return false;
+	}
+	c->writer = (uint8_t)engine.current;
+	c->write_time = stamp();
+	return false;
 }
 
 void explore_free(struct explore_cell *c)

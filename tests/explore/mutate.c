@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SITES = 512 };
+enum { SITES = 1024 };
 
 static struct site_info sites[SITES];
 static unsigned count;
@@ -68,9 +68,38 @@ static void apply_mutation(struct site_info *info)
 	info->kept = active ? active->kept : 0;
 }
 
+/* Statistics and hints: the newest value will do, and nobody waits for it. */
+static const struct {
+	const char *file, *function;
+} counters[] = {
+	{ "counter.h", "counter_add" },
+	{ "counter.h", "counter_sum" },
+	{ "counter.h", "gauge_add" },
+	{ "counter.h", "gauge_raise_peak" },
+	{ "counter.h", "gauge_sub" },
+	{ "counter.h", "gauge_value" },
+	{ "counter.h", "gauge_peak" },
+	{ "cache.h", "cache_count" },
+	{ "cache.h", "cache_mark" },
+	{ "cache_policy.c", "take_mark" },
+	{ "cache_policy.c", "cache_policy_succeed" },
+	{ "reclaim.c", "reclaim_ask" },
+};
+
+static bool is_counter(const struct explore_site *site)
+{
+	const char *slash = strrchr(site->file, '/');
+	const char *file = slash ? slash + 1 : site->file;
+
+	for (unsigned i = 0; i < sizeof(counters) / sizeof(counters[0]); i++)
+		if (!strcmp(file, counters[i].file) &&
+		    !strcmp(site->function, counters[i].function))
+			return true;
+	return false;
+}
+
 static unsigned intern(struct explore_site *site)
 {
-	const char *name = strrchr(site->file, '/');
 	unsigned i = 0;
 
 	while (i < count && !is_same(&sites[i].site, site))
@@ -80,8 +109,7 @@ static unsigned intern(struct explore_site *site)
 			abort();
 		sites[i].site = *site;
 		sites[i].mutation = mutation_of(site);
-		sites[i].counter = !strcmp(name ? name + 1 : site->file,
-					   "counter.h");
+		sites[i].counter = is_counter(site);
 	}
 	return i;
 }
@@ -94,8 +122,16 @@ struct site_info *site_info(struct explore_site *site)
 	if (!site->id)
 		site->id = intern(site) + 1;
 	info = &sites[site->id - 1];
-	info->scenarios |= (uint64_t)engine.running << scenario_now;
+	info->reached[scenario_now] |= engine.running;
 	return info;
+}
+
+bool site_reached(const struct site_info *info)
+{
+	for (unsigned i = 0; i < EXPLORE_SCENARIOS; i++)
+		if (info->reached[i])
+			return true;
+	return false;
 }
 
 struct site_info *site_info_at(unsigned index)

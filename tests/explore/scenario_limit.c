@@ -19,65 +19,7 @@ static struct seg_budget budget;
 static struct allocator allocator;
 static struct class_pool pools[2];
 static struct budget_member member;
-static struct work_queue queue;
-static struct atomic_u32 finished;	/* who needs no keeper any more */
 static void *held;
-
-/* ---- the keeper ---- */
-
-void keeper_defer(struct work *work)
-{
-	work_queue_push(&queue, work);
-}
-
-void keeper_kick(void)
-{
-}
-
-/* Who joins and leaves here is alone. */
-void keeper_hold(void)
-{
-}
-
-void keeper_let_go(void)
-{
-}
-
-/* As keeper.c: all that is there after one grace period. */
-static bool keeper_run(void)
-{
-	struct work *work = work_queue_take_all(&queue);
-
-	if (!work)
-		return false;
-	rcu_wait_for_readers();
-	while (work) {
-		struct work *next = work->next;
-
-		explore_check(work->run(work));
-		work = next;
-	}
-	return true;
-}
-
-static void keeper(uint32_t others)
-{
-	for (;;) {
-		uint32_t ticket = work_queue_ticket(&queue);
-
-		if (keeper_run())
-			continue;
-		if (u32_load_relaxed(&finished) == others)
-			return;
-		work_queue_sleep(&queue, ticket, OS_FOREVER);
-	}
-}
-
-static void finish(void)
-{
-	u32_add_relaxed(&finished, 1);
-	work_queue_kick(&queue);
-}
 
 /* ---- the allocator ---- */
 
@@ -117,8 +59,6 @@ static void make_pools(void)
 	ptr_store_relaxed(&allocator.table.leaf[EXPLORE_FIRST_REGION >> ROOT],
 			  NULL);
 	memset(pools, 0, sizeof(pools));
-	memset(&queue, 0, sizeof(queue));
-	memset(&finished, 0, sizeof(finished));
 	memset(&member, 0, sizeof(member));
 	u64_store_relaxed(&budget.word, budget_word(1, 0));
 	member.shed = shed;
@@ -144,11 +84,11 @@ static void use(void *segment, unsigned thread)
 
 static void all_is_back(void)
 {
-	while (keeper_run())
+	while (explore_keeper_run())
 		;
 	class_pool_shed(&pools[0], SEG_MIN_BYTES);
 	class_pool_shed(&pools[1], SEG_MIN_BYTES);
-	while (keeper_run())
+	while (explore_keeper_run())
 		;
 	explore_check(class_pool_is_valid(&pools[0]));
 	explore_check(class_pool_is_valid(&pools[1]));
@@ -169,12 +109,12 @@ static void use_and_release(struct class_pool *cp, void *segment,
 static void wait_in_pool(unsigned thread)
 {
 	if (thread == 2) {
-		keeper(2);
+		explore_keeper(2);
 		return;
 	}
 	use_and_release(&pools[0], thread ? allocate(&pools[0]) : held,
 			thread);
-	finish();
+	explore_finish();
 }
 
 static const struct explore_twin pool_twins[] = {
@@ -191,22 +131,22 @@ static void wait_for_unmap(unsigned thread)
 	struct class_pool *cp = &pools[thread % 2];
 
 	if (thread == 2) {
-		keeper(2);
+		explore_keeper(2);
 		return;
 	}
 	use_and_release(cp, thread ? allocate(cp) : held, thread);
-	finish();
+	explore_finish();
 }
 
 /* Nothing is mapped yet: one opens a region, the other waits for it. */
 static void wait_for_first(unsigned thread)
 {
 	if (thread == 2) {
-		keeper(2);
+		explore_keeper(2);
 		return;
 	}
 	use_and_release(&pools[0], allocate(&pools[0]), thread);
-	finish();
+	explore_finish();
 }
 
 static const struct explore_twin first_twins[] = {
@@ -232,7 +172,7 @@ static void retire_or_take(unsigned thread)
 	if (thread == 0) {
 		release(&pools[0], held);
 		class_pool_shed(&pools[0], SEG_MIN_BYTES);
-		keeper_run();
+		explore_keeper_run();
 		return;
 	}
 	segment = limit_allocate(&pools[0], 0).segment;

@@ -67,6 +67,28 @@ static const struct explore_twin message_twins[] = {
 	{ .name = NULL },
 };
 
+/* Message passing of what the library reads and writes plainly: plain.c. */
+void __tsan_read8(void *address);
+void __tsan_write8(void *address);
+
+static void pass_plain(unsigned thread)
+{
+	static uint64_t plain;
+
+	if (thread == 0) {
+		__tsan_write8(&plain);
+		u32_store_release(&word, 1);
+	} else if (u32_load_acquire(&word)) {
+		__tsan_read8(&plain);
+	}
+}
+
+static const struct explore_twin plain_twins[] = {
+	EXPLORE_TWIN("relaxed store", RELAX, "pass_plain", "store"),
+	EXPLORE_TWIN("relaxed load", RELAX, "pass_plain", "load"),
+	{ .name = NULL },
+};
+
 /* The same through a read-modify-write of a third: the release sequence. */
 static void pass_on(unsigned thread)
 {
@@ -276,6 +298,8 @@ const struct explore_scenario explore_selftest[] = {
 	  .must_fail = true },
 	{ .name = "message passing", .threads = 2, .setup = clear,
 	  .body = pass_message, .twins = message_twins },
+	{ .name = "message passing of plain data", .threads = 2,
+	  .setup = clear, .body = pass_plain, .twins = plain_twins },
 	{ .name = "release sequence", .threads = 3, .setup = clear,
 	  .body = pass_on },
 	{ .name = "release sequence broken by a store", .threads = 3,

@@ -30,6 +30,7 @@ struct block {
 
 unsigned explore_maps_left;
 bool explore_timeouts;
+uint64_t explore_now_ns[EXPLORE_THREADS];
 bool explore_no_grace_period;
 
 static const uint64_t tag_one = (uint64_t)1 << 30;
@@ -50,6 +51,7 @@ struct mapping {
 static struct mapping mappings[MAPPINGS];	/* the last one stays empty */
 static uintptr_t next_base;
 static struct clock grace_periods;	/* what came before any of them */
+static unsigned nesting_outside;	/* read sections of setup, post */
 
 struct sleeper {
 	struct atomic_u32 *word;
@@ -78,7 +80,10 @@ void world_reset(void)
 	next_base = EXPLORE_FIRST_REGION;
 	explore_maps_left = 64;
 	explore_timeouts = false;
+	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
+		explore_now_ns[i] = 1;
 	memset(sleepers, 0, sizeof(sleepers));
+	nesting_outside = 0;
 }
 
 /* ---- memory ---- */
@@ -246,7 +251,7 @@ int os_unmap(void *base, size_t bytes)
 
 uint64_t os_now_ns(void)
 {
-	return 1;
+	return explore_now_ns[explore_thread()];
 }
 
 void os_yield(void)
@@ -294,8 +299,10 @@ void rcu_enter(void)
 {
 	struct thread *t = engine_self();
 
-	if (!engine.running)
+	if (!engine.running) {
+		nesting_outside++;
 		return;
+	}
 	if (t->nesting) {
 		t->nesting++;
 		return;
@@ -310,8 +317,10 @@ void rcu_leave(void)
 {
 	struct thread *t = engine_self();
 
-	if (!engine.running)
+	if (!engine.running) {
+		nesting_outside--;
 		return;
+	}
 	if (t->nesting == 0)
 		explore_fail("leaves a read section that it is not in");
 	if (t->nesting > 1) {
@@ -326,7 +335,8 @@ void rcu_leave(void)
 
 bool rcu_inside(void)
 {
-	return engine_self()->nesting != 0 || !engine.running;
+	return engine.running ? engine_self()->nesting != 0 :
+				nesting_outside != 0;
 }
 
 static bool is_over(void *argument)

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The concurrent weighted cache.  Its parts, bottom to top:
+ *   cache_entry   one entry and the word that decides about it
+ *   cache_index   key -> entry under RCU
+ *   cache_policy  who leaves next (cache_ghost: who left before)
+ *   cache_slots   the memory of entries
+ *   gate          the one lock, which never makes a hit or an unpin wait
+ *   pin_tags      who pins
+ *   cache_release what becomes of values that left
+ *   cache_leave   the ways out
+ *   cache_get, cache_put, cache_load   what the application calls
+ *   cache.c, cache_stats.c   creation, and what can be asked
+ *
+ * Weights.  Two sums are kept: resident, of all entries that are in the index
+ * or still pinned, which changes when entries come and go; and pinned, of those
+ * that have pins, which changes with the first and the last pin of an entry,
+ * in a slot of the thread.  What counts is their difference,
+ *
+ *   weight = resident - pinned <= max_weight
+ *
+ * so a pinned entry weighs 0 by construction.  Each change is by the weight
+ * that stands in the entry, which never changes while it is in.
+ * Guarantees: (C1) A put makes room first: it never makes the weight exceed.
+ * (C2) After an unpin, the weight is looked at again if resident exceeds the
+ * maximum: the unpin takes its weight off pinned, then reads `over`; who lets
+ * resident exceed sets `over`, then sums up pinned (both seq_cst), so one of
+ * them sees the other.  The unpin evicts itself or leaves a request to the
+ * holder of the gate.  (C3) A value leaves by the one step that ended its
+ * entry (E1): the listener gets it once, outside the gate, unlinked and not
+ * pinned; with short_reads after a grace period.
+ */
+#ifndef SEG_CACHE_H
+#define SEG_CACHE_H
+
+#include "cache_index.h"
+#include "cache_policy.h"
+#include "cache_slots.h"
+#include "gate.h"
+#include "keeper.h"
+#include "log.h"
+#include "pin_tags.h"
+#include "reclaim.h"
+
+enum { CACHE_NAME_BYTES = 32 };
+
+/* Of one entry, and of a cache's maximum; of all that is resident. */
+#define CACHE_WEIGHT_MOST (UINT64_C(1) << 56)
+#define CACHE_RESIDENT_MOST (UINT64_C(1) << 62)
+
+/* Written by hits: a thread's own, see counter.h. */
+struct cache_slot {
+	_Alignas(CACHE_LINE) struct atomic_u64 hits;
+	struct atomic_u64 misses;
+	/* read by puts into a full cache, too */
+	_Alignas(CACHE_LINE) struct atomic_u64 pinned;
+};
+
+/* Growing counts of slow events; by cause the values that left. */
+enum cache_count {
+	COUNT_TAKES,
+	COUNT_CAUSE_FIRST = SEG_CAUSE_EVICTED,
+	COUNT_CAUSE_LAST = SEG_CAUSE_DESTROYED,
+	COUNT_INSERTS,
+	COUNT_LOADS,
+	COUNT_LOAD_FAILURES,
+	COUNT_LOAD_WAITS,
+	COUNT_RELEASED,
+	COUNT_MISUSES,
+	COUNT_END
+};
+
+struct seg_cache {
+	/* read by hits; written when the table grows */
+	struct cache_index index;
+	/* read by last unpins; written when resident crosses the maximum, and
+	 * when a round of splits has settled */
+	_Alignas(CACHE_LINE) struct atomic_u32 over;
+	struct atomic_u32 lags;		/* the table may grow now */
+	/* written at creation */
+	bool short_reads;
+	struct seg_pool *pages;		/* values are its pages; or NULL */
+	seg_cache_listener_fn *listener;
+	void *listener_ctx;
+	struct seg_budget *budget;
+	uint64_t floor_weight;
+	struct log log;
+	char name[CACHE_NAME_BYTES];
+	uint64_t process;		/* see cache_is_foreign() */
+	/* of their own rules */
+	struct keeper_duty duty;
+	struct reclaimer reclaimer;
+	struct pin_tags tags;
+	/* written by who changes the set of entries */
+	_Alignas(CACHE_LINE) struct gate gate;
+	struct atomic_u64 max_weight;
+	struct atomic_u64 resident;
+	struct atomic_u64 deferred;	/* weight, until a grace period */
+	struct atomic_u32 eager;	/* 1: send any batch, however small */
+	struct atomic_u32 flush;	/* 1: the keeper is to see to it soon */
+	uint64_t flush_at_ns;		/* the keeper's own; 0: not yet */
+	struct atomic_ptr returned;	/* entries; see cache_leave.h */
+	struct atomic_u64 loading;	/* entries, still in the index or not */
+	struct atomic_u64 count[COUNT_END];
+	struct atomic_u64 policy_bytes;	/* for the statistics */
+	struct cache_policy policy;	/* under the gate, and the next two */
+	struct cache_slots slots;
+	struct cache_entry *hidden;	/* removed, but pinned */
+	struct cache_slot slot[COUNTER_SLOTS];
+};
+
+static inline void cache_count_get(struct seg_cache *c, bool hit)
+{
+	unsigned slot = counter_slot();
+
+	counter_bump(hit ? &c->slot[slot].hits : &c->slot[slot].misses, slot,
+		     1);
+}
+
+/* An entry of that weight has its first pin: a smaller weight of the cache,
+ * which nobody waits for. */
+static inline void cache_weigh_pin(struct seg_cache *c, uint64_t weight)
+{
+	unsigned slot = counter_slot();
+
+	counter_bump(&c->slot[slot].pinned, slot, weight);
+}
+
+static inline void cache_count(struct seg_cache *c, enum cache_count what)
+{
+	u64_add_relaxed(&c->count[what], 1); /* relaxed: counter */
+}
+
+/* After a fork: the parent's, and not to be touched. */
+static inline bool cache_is_foreign(const struct seg_cache *c)
+{
+	return c->process != keeper_process();
+}
+
+/* A hit's only store to the entry, and mostly not even that. */
+static inline void cache_mark(struct cache_entry *e)
+{
+	uint32_t mark = u32_load_relaxed(&e->mark); /* relaxed: a hint */
+
+	if (mark < CACHE_MARK_MOST)
+		u32_store_relaxed(&e->mark, mark + 1); /* relaxed: a hint */
+}
+
+/* The next two are for threads that have a slot. */
+static inline void cache_count_hit(struct seg_cache *c)
+{
+	unsigned slot = counter_known_slot();
+
+	counter_bump(&c->slot[slot].hits, slot, 1);
+}
+
+/* Both, for a hit that pins. */
+static inline void cache_count_pin(struct seg_cache *c, uint64_t weight)
+{
+	unsigned slot = counter_known_slot();
+	struct cache_slot *mine = &c->slot[slot];
+
+	counter_bump(&mine->pinned, slot, weight);
+	counter_bump(&mine->hits, slot, 1);
+}
+
+static inline void cache_fill_pin(struct seg_cache *c, struct cache_entry *e,
+				  uint64_t word, struct seg_pin *ret_pin)
+{
+	*ret_pin = (struct seg_pin){ .cache = c, .entry = e,
+				     .version = entry_version(word) };
+}
+
+/* The sums stay sums, whatever is pinned. */
+static inline bool cache_can_hold(struct seg_cache *c, uint64_t weight)
+{
+	/* relaxed: a sum, far from where it would wrap */
+	return u64_load_relaxed(&c->resident) <= CACHE_RESIDENT_MOST - weight;
+}
+
+/* cache_get.c: pins the entry of a key, loaded or not; NULL: a miss. */
+struct cache_entry *cache_find_and_pin(struct seg_cache *c, uint64_t key,
+				       uint64_t *ret_word);
+
+/* cache_get.c: gives a pin back, whatever the entry has come to. */
+bool cache_unpin(struct seg_cache *c, struct cache_entry *e, uint64_t version);
+
+/* cache_put.c: counts a loaded entry in, pinned (by who counts) or not, and
+ * into the policy, instead of an old one of its key or as a new one. */
+void cache_admit(struct seg_cache *c, struct cache_entry *e,
+		 const struct cache_entry *old, bool pinned);
+
+#endif

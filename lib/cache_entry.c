@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* See cache_entry.h. */
+#include "cache_entry.h"
+
+#include <stddef.h>
+
+#ifndef SEG_EXPLORE
+_Static_assert(offsetof(struct cache_entry, newer) == CACHE_LINE,
+	       "a hit reads one line of the entry");
+_Static_assert(sizeof(struct cache_entry) == 2 * CACHE_LINE,
+	       "an entry has two lines");
+#endif
+
+void entry_begin(struct cache_entry *e, uint64_t flags, uint64_t pins)
+{
+	/* relaxed, both: published by the index */
+	uint64_t version = entry_version(u64_load_relaxed(&e->word)) + 1;
+
+	u64_store_relaxed(&e->word, version << ENTRY_VERSION_SHIFT |
+					    pins * ENTRY_PIN | flags |
+					    ENTRY_LIVE);
+}
+
+/* What the word becomes when one pin goes. */
+static uint64_t less_a_pin(uint64_t old, enum entry_unpinned *ret_what)
+{
+	bool on_list = old & ENTRY_RETURNING;
+	uint64_t new = old - ENTRY_PIN;
+
+	*ret_what = UNPIN_STAYS;
+	if (entry_pins(new))
+		return new;
+	if (entry_state(old) == ENTRY_HIDDEN) {
+		*ret_what = on_list ? UNPIN_DIED : UNPIN_DIED_RETURNS;
+		return (new & ~ENTRY_STATE) | ENTRY_RETURNING;
+	}
+	*ret_what = UNPIN_LAST;
+	if (!(old & ENTRY_PARKED))
+		return new;
+	*ret_what = UNPIN_RETURNS;
+	return (new & ~ENTRY_PARKED) | ENTRY_RETURNING;
+}
+
+enum entry_unpinned entry_unpin(struct cache_entry *e, uint64_t version)
+{
+	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
+	enum entry_unpinned what;
+	uint64_t new;
+
+	do {
+		if (entry_version(old) != version || !entry_pins(old))
+			return UNPIN_STALE;
+		new = less_a_pin(old, &what);
+		/* acq_rel: release -> entry_kill(), or the last unpin (E3);
+		 * acquire <- the unpins before; retries as entry_pin() */
+	} while (!u64_cas_weak_acq_rel(&e->word, &old, new));
+	return what;
+}
+
+uint64_t entry_kill(struct cache_entry *e)
+{
+	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
+
+	do {
+		if (entry_state(old) != ENTRY_LIVE || entry_pins(old))
+			return 0;
+		/* acquire <- entry_unpin() (E3); retries as entry_pin() */
+	} while (!u64_cas_weak_acquire(&e->word, &old, old & ~ENTRY_STATE));
+	return old;
+}
+
+static uint64_t hidden(uint64_t old)
+{
+	uint64_t new = old & ~(ENTRY_STATE | ENTRY_PARKED);
+
+	return entry_pins(old) ? new | ENTRY_HIDDEN : new;
+}
+
+uint64_t entry_hide(struct cache_entry *e)
+{
+	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
+
+	/* acq_rel: acquire as entry_kill(); release -> entry_unpin(): the cause
+	 * that was written before; retries as entry_pin() */
+	while (!u64_cas_weak_acq_rel(&e->word, &old, hidden(old)))
+		;
+	return old;
+}
+
+bool entry_park(struct cache_entry *e)
+{
+	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
+
+	do {
+		if (!entry_pins(old))
+			return false;
+		/* relaxed: both sides of it run under the lock; retries as
+		 * entry_pin() */
+	} while (!u64_cas_weak_relaxed(&e->word, &old, old | ENTRY_PARKED));
+	return true;
+}
+
+uint64_t entry_returned(struct cache_entry *e)
+{
+	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
+
+	/* acq_rel: acquire <- entry_unpin() (E3), if it died; release ->
+	 * entry_unpin(), which may link it again; retries as entry_pin() */
+	while (!u64_cas_weak_acq_rel(&e->word, &old, old & ~ENTRY_RETURNING))
+		;
+	return old & ~ENTRY_RETURNING;
+}
+
+uint64_t entry_loaded(struct cache_entry *e)
+{
+	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
+
+	/* release -> entry_pin(), entry_look(): the value; retries as
+	 * entry_pin() */
+	while (!u64_cas_weak_release(&e->word, &old, old & ~ENTRY_LOADING))
+		;
+	return old & ~ENTRY_LOADING;
+}

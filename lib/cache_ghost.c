@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* See cache_ghost.h. */
+#include "cache_ghost.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "os.h"
+
+enum {
+	LEAST_PER_ENTRY = 3,
+	MOST_PER_ENTRY = 5,
+	LEAST_BUCKETS = 8,
+};
+
+#define MOST_BUCKETS (UINT64_C(1) << 32)
+
+/* splitmix64's: keys with a pattern spread evenly. */
+static uint64_t hash(uint64_t key)
+{
+	uint64_t h = key + 0x9e3779b97f4a7c15u;
+
+	h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9u;
+	h = (h ^ h >> 27) * 0x94d049bb133111ebu;
+	return h ^ h >> 31;
+}
+
+static uint64_t tag_of(uint64_t h)
+{
+	uint64_t tag = h & ((1u << GHOST_TAG_BITS) - 1);
+
+	return tag ? tag : 1;
+}
+
+/* By the high half, which the tag is not made of. */
+static struct ghost_bucket *bucket_of(const struct ghost *g, uint64_t h)
+{
+	return &g->bucket[(h >> 32) * g->buckets >> 32];
+}
+
+void ghost_clear(struct ghost *g)
+{
+	os_free(g->bucket);
+	*g = (struct ghost){ .bucket = NULL };
+}
+
+void ghost_reserve(struct ghost *g, uint64_t entries)
+{
+	uint64_t buckets = entries * MOST_PER_ENTRY / GHOST_WAYS;
+	struct ghost_bucket *bigger;
+
+	if (g->buckets >= LEAST_BUCKETS &&
+	    g->buckets * GHOST_WAYS >= entries * LEAST_PER_ENTRY)
+		return;
+	if (buckets < LEAST_BUCKETS)
+		buckets = LEAST_BUCKETS;
+	if (buckets > MOST_BUCKETS)
+		return;
+	bigger = os_calloc(buckets, sizeof(*bigger));
+	if (!bigger)
+		return;
+	ghost_clear(g);
+	*g = (struct ghost){ .bucket = bigger, .buckets = buckets };
+}
+
+void ghost_put(struct ghost *g, uint64_t key, struct ghost_note note)
+{
+	uint64_t h = hash(key);
+	struct ghost_note *list;
+
+	if (!g->bucket)
+		return;
+	list = bucket_of(g, h)->note;
+	memmove(list + 1, list, (GHOST_WAYS - 1) * sizeof(*list));
+	note.tag = tag_of(h);
+	list[0] = note;
+}
+
+bool ghost_take(struct ghost *g, uint64_t key, struct ghost_note *ret_note)
+{
+	uint64_t h = hash(key);
+	struct ghost_note *list;
+
+	if (!g->bucket)
+		return false;
+	list = bucket_of(g, h)->note;
+	for (unsigned i = 0; i < GHOST_WAYS; i++) {
+		if (list[i].tag != tag_of(h))
+			continue;
+		*ret_note = list[i];
+		memmove(list + i, list + i + 1,
+			(GHOST_WAYS - 1 - i) * sizeof(*list));
+		list[GHOST_WAYS - 1].tag = 0;
+		return true;
+	}
+	return false;
+}
+
+uint64_t ghost_bytes(const struct ghost *g)
+{
+	return g->buckets * sizeof(*g->bucket);
+}

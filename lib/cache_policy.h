@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Who leaves a cache next.  See cache_policy.c for the policy itself.
+ * Everything here runs under the lock of the cache, except that a hit does
+ *	m = u32_load_relaxed(&e->mark);
+ *	if (m < CACHE_MARK_MOST)
+ *		u32_store_relaxed(&e->mark, m + 1);
+ */
+#ifndef SEG_CACHE_POLICY_H
+#define SEG_CACHE_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cache_entry.h"
+#include "cache_ghost.h"
+
+enum { CACHE_MARK_MOST = 3 };
+
+/* Of an entry, in the order of the way through the cache. */
+enum cache_queue_name {
+	QUEUE_NONE,
+	QUEUE_YOUNG,	/* came lately: uses do not count yet */
+	QUEUE_SMALL,
+	QUEUE_MAIN,
+	QUEUE_END,
+};
+
+/*
+ * weight == sum of the weights, count == number of entries from newest to
+ * oldest; all have queue == this queue's name, and no others.
+ */
+struct cache_queue {
+	struct cache_entry *newest, *oldest;
+	uint64_t weight;
+	uint64_t count;
+};
+
+struct cache_policy {
+	uint64_t max_weight;
+	uint64_t came;		/* weight that ever came in: the time */
+	uint64_t left[2];	/* ... evicted; [1]: from main */
+	unsigned shift;		/* stamps are one of these >> shift */
+	unsigned far_seen;	/* since one was let in */
+	uint64_t small_share;	/* in parts of POLICY_SHARES */
+	struct cache_queue queue[QUEUE_END];
+	struct ghost ghost;
+};
+
+#define POLICY_SHARES (UINT64_C(1) << 30)
+
+/* p is all zero. */
+void cache_policy_init(struct cache_policy *p, uint64_t max_weight);
+/* Frees the table; entries still queued are left to themselves. */
+void cache_policy_clear(struct cache_policy *p);
+void cache_policy_set_max(struct cache_policy *p, uint64_t max_weight);
+
+/* After a miss.  Key and weight (not 0) are set and stay as long as it is
+ * queued; the mark is 0.  Takes memory, if there is any; no other does. */
+void cache_policy_insert(struct cache_policy *p, struct cache_entry *e);
+/* e leaves its queue: taken, removed, or parked because it is pinned. */
+void cache_policy_remove(struct cache_policy *p, struct cache_entry *e);
+/* A parked one comes back. */
+void cache_policy_return(struct cache_policy *p, struct cache_entry *e);
+/* e comes as the new value of a key whose entry old was removed: it inherits
+ * the mark and comes back in old's stead. */
+void cache_policy_succeed(struct cache_policy *p, const struct cache_entry *old,
+			  struct cache_entry *e);
+
+/* Who should go next, still in its queue; NULL: all queues are empty. */
+struct cache_entry *cache_policy_victim(struct cache_policy *p);
+/* It went: out of its queue, but remembered. */
+void cache_policy_evict(struct cache_policy *p, struct cache_entry *e);
+
+/* Memory of its own. */
+uint64_t cache_policy_bytes(const struct cache_policy *p);
+bool cache_policy_is_valid(const struct cache_policy *p);
+
+#endif

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What changes the set of entries from outside: put, replace, take, remove,
+ * clear, shrink.  Under the gate, an entry that is in the index is live: what
+ * ends it there also unlinks it before the gate opens.
+ */
+#include <errno.h>
+#include <stddef.h>
+
+#include "assert.h"
+#include "cache_leave.h"
+#include "page.h"
+#include "rcu.h"
+
+/* What is put: a value that is the caller's until it is in. */
+struct newcomer {
+	uint64_t key;
+	void *value;
+	uint64_t weight;
+	bool replaces;
+	bool pinned;
+};
+
+static int check_newcomer(struct seg_cache *c, struct newcomer *n)
+{
+	struct seg_page *page = n->value;
+
+	if (!n->value)
+		return -EINVAL;
+	if (c->pages && page->pool != c->pages)
+		return -EINVAL;
+	if (c->pages && !n->weight) {
+		n->weight = seg_page_bytes(page);
+		if (!n->weight)
+			return page_misuse(page);
+	}
+	if (!n->weight)
+		return -EINVAL;
+	/* relaxed: checked again under the gate */
+	return n->weight > u64_load_relaxed(&c->max_weight) ? -E2BIG : 0;
+}
+
+/* Counts it as resident; unpins are told if that is more than the maximum. */
+static void add_resident(struct seg_cache *c, uint64_t weight)
+{
+	/* relaxed, both: the gate orders those who write them */
+	if (u64_load_relaxed(&c->resident) + weight >
+	    u64_load_relaxed(&c->max_weight))
+		/* seq_cst: see C2 */
+		u32_store_seq_cst(&c->over, 1);
+	u64_add_relaxed(&c->resident, weight); /* relaxed: a sum */
+}
+
+void cache_admit(struct seg_cache *c, struct cache_entry *e,
+		 const struct cache_entry *old, bool pinned)
+{
+	if (pinned)
+		/* Before it is resident, so that the weight is less. */
+		cache_weigh_pin(c, e->weight);
+	add_resident(c, e->weight);
+	cache_count(c, COUNT_INSERTS);
+	if (entry_state(entry_look(e)) != ENTRY_LIVE)
+		return;
+	if (old)
+		cache_policy_succeed(&c->policy, old, e);
+	else
+		cache_policy_insert(&c->policy, e);
+	/* relaxed: a figure */
+	u64_store_relaxed(&c->policy_bytes, cache_policy_bytes(&c->policy));
+}
+
+/* How much more it will weigh than what it replaces. */
+static uint64_t added_weight(const struct newcomer *n,
+			     const struct cache_entry *old)
+{
+	if (n->pinned)
+		return 0;
+	if (!old || entry_pins(entry_look(old)))
+		return n->weight;
+	return n->weight > old->weight ? n->weight - old->weight : 0;
+}
+
+/* The new entry is in the old one's place before that ends: cache_get.c. */
+static void link_entry(struct seg_cache *c, const struct newcomer *n,
+		       struct cache_entry *e, struct cache_entry *old,
+		       struct farewell *f)
+{
+	bool heir = false;
+
+	e->key = n->key;
+	e->weight = n->weight;
+	e->cause = 0;
+	/* relaxed, all: published by the index */
+	ptr_store_relaxed(&e->value, n->value);
+	u32_store_relaxed(&e->mark, 0);
+	u32_store_relaxed(&e->loading, 0);
+	entry_begin(e, 0, n->pinned);
+	if (old) {
+		heir = !(entry_look(old) & ENTRY_LOADING);
+		cache_replace_entry(c, old, e, f);
+	} else {
+		cache_index_insert(&c->index, e);
+	}
+	cache_admit(c, e, heir ? old : NULL, n->pinned);
+}
+
+/* The old entry itself may be evicted, or pinned, meanwhile.  False: the
+ * farewell is full. */
+static bool make_room(struct seg_cache *c, const struct newcomer *n,
+		      uint64_t max, struct cache_entry **old,
+		      struct farewell *f)
+{
+	uint64_t added;
+
+	do {
+		added = added_weight(n, *old);
+		if (!cache_make_room(c, added, max, SEG_CAUSE_EVICTED, f))
+			return false;
+		if (*old)
+			*old = cache_index_find(&c->index, n->key);
+	} while (added_weight(n, *old) > added);
+	return !farewell_is_full(f);
+}
+
+/* Under the gate; -EAGAIN: the farewell is full, room is still needed. */
+static int insert(struct seg_cache *c, const struct newcomer *n,
+		  struct farewell *f, struct seg_pin *ret_pin)
+{
+	/* relaxed: under the gate */
+	uint64_t max = u64_load_relaxed(&c->max_weight);
+	struct cache_entry *old = cache_index_find(&c->index, n->key);
+	struct cache_entry *e;
+
+	if (old && !n->replaces)
+		return -EEXIST;
+	if (n->weight > max || !cache_can_hold(c, n->weight))
+		return -E2BIG;
+	if (!make_room(c, n, max, &old, f))
+		return -EAGAIN;
+	e = slots_get(&c->slots);
+	if (!e)
+		return -ENOMEM;
+	if (c->pages && !page_move(n->value, PAGE_CALLER, PAGE_CACHE)) {
+		slots_put(&c->slots, e);
+		return -EBUSY;
+	}
+	link_entry(c, n, e, old, f);
+	if (ret_pin)
+		cache_fill_pin(c, e, entry_look(e), ret_pin);
+	return 0;
+}
+
+static int put(struct seg_cache *c, struct newcomer n, struct seg_pin *ret_pin)
+{
+	struct farewell f;
+	int ret;
+
+	if (!c)
+		return -EINVAL;
+	ret = check_newcomer(c, &n);
+	if (ret)
+		return ret;
+	do {
+		cache_lock(c, &f);
+		ret = insert(c, &n, &f, ret_pin);
+		cache_unlock(c, &f);
+	} while (ret == -EAGAIN);
+	return ret == -EBUSY ? page_misuse(n.value) : ret;
+}
+
+int seg_cache_put(struct seg_cache *c, uint64_t key, void *value,
+		  uint64_t weight, struct seg_pin *ret_pin)
+{
+	return put(c, (struct newcomer){ .key = key, .value = value,
+					 .weight = weight,
+					 .pinned = ret_pin != NULL }, ret_pin);
+}
+
+int seg_cache_replace(struct seg_cache *c, uint64_t key, void *value,
+		      uint64_t weight, struct seg_pin *ret_pin)
+{
+	return put(c, (struct newcomer){ .key = key, .value = value,
+					 .weight = weight, .replaces = true,
+					 .pinned = ret_pin != NULL }, ret_pin);
+}
+
+/* Under the gate. */
+static int take(struct seg_cache *c, uint64_t key, struct farewell *f,
+		void **ret_value)
+{
+	struct cache_entry *e = cache_index_find(&c->index, key);
+	void *value;
+
+	if (!e)
+		return -ENOENT;
+	/* relaxed: under the gate */
+	value = ptr_load_relaxed(&e->value);
+	if (entry_look(e) & ENTRY_LOADING) {
+		cache_remove_entry(c, e, SEG_CAUSE_REMOVED, f);
+		return -ENOENT;
+	}
+	if (!cache_take_entry(c, e))
+		return -EBUSY;
+	*ret_value = value;
+	return 0;
+}
+
+int seg_cache_take(struct seg_cache *c, uint64_t key, void **ret_value)
+{
+	struct farewell f;
+	void *value;
+	int ret;
+
+	if (!c || !ret_value)
+		return -EINVAL;
+	if (c->short_reads && rcu_inside())
+		return -EDEADLK;
+	cache_lock(c, &f);
+	ret = take(c, key, &f, &value);
+	cache_unlock(c, &f);
+	if (ret)
+		return ret;
+	if (c->short_reads)
+		rcu_wait_for_readers();
+	if (c->pages && !page_move(value, PAGE_CACHE, PAGE_CALLER))
+		seg_die("a cache's page has another owner: memory corrupted");
+	*ret_value = value;
+	return 0;
+}
+
+int seg_cache_remove(struct seg_cache *c, uint64_t key, const void *value)
+{
+	struct farewell f;
+	struct cache_entry *e;
+
+	if (!c)
+		return -EINVAL;
+	cache_lock(c, &f);
+	e = cache_index_find(&c->index, key);
+	/* relaxed: under the gate */
+	if (e && value && ptr_load_relaxed(&e->value) != value)
+		e = NULL;
+	if (e)
+		cache_remove_entry(c, e, SEG_CAUSE_REMOVED, &f);
+	cache_unlock(c, &f);
+	return e ? 0 : -ENOENT;
+}
+
+int seg_cache_clear(struct seg_cache *c)
+{
+	if (!c)
+		return -EINVAL;
+	cache_remove_all(c, SEG_CAUSE_CLEARED);
+	return 0;
+}
+
+int seg_cache_shrink(struct seg_cache *c, uint64_t weight, uint64_t *ret_weight)
+{
+	uint64_t evicted;
+
+	if (!c)
+		return -EINVAL;
+	evicted = cache_evict_to(c, weight, UINT64_MAX, SEG_CAUSE_SHRUNK,
+				 true);
+	if (ret_weight)
+		*ret_weight = evicted;
+	return 0;
+}
+
+int seg_cache_set_max_weight(struct seg_cache *c, uint64_t max_weight)
+{
+	struct farewell f;
+
+	if (!c)
+		return -EINVAL;
+	if (!max_weight || max_weight > CACHE_WEIGHT_MOST)
+		return -ERANGE;
+	cache_lock(c, &f);
+	/* relaxed: the gate orders those who write it */
+	u64_store_relaxed(&c->max_weight, max_weight);
+	cache_policy_set_max(&c->policy, max_weight);
+	add_resident(c, 0);
+	cache_unlock(c, &f);
+	cache_evict_to(c, max_weight, UINT64_MAX, SEG_CAUSE_SHRUNK, true);
+	return 0;
+}
