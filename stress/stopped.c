@@ -5,6 +5,12 @@
  * to all but two workers stand still; what the running ones do meanwhile is
  * counted, and none at all is a failure.
  *
+ * A second game has a cache in it.  Some workers, the editors, put, replace,
+ * load, take and remove; stopped while they hold the cache's lock, they hold up
+ * other editors, which is documented, but nobody's hits, pins, unpins,
+ * allocations and releases: all other workers do these.  In windows where
+ * editors run and none gets on, a stopped one held the lock.
+ *
  * A thread that stands still in a read section delays all unmapping: deferred
  * bytes are shown, and the budget has room for them.
  *
@@ -22,6 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cache.h"
 #include "rcu.h"
 #include "stress.h"
 
@@ -31,6 +38,10 @@ enum {
 	WINDOWS_MOST = 100000,
 	WINDOW_MS = 100,
 	HUNG_S = 60,		/* a window without progress is given so long */
+	EDITORS = 2,
+	KEYS = 48,
+	CACHED = 24,		/* values that the cache may hold */
+	PINS = 3,
 };
 
 static const uint64_t ns_per_ms = 1000000;
@@ -38,6 +49,8 @@ static const uint64_t ns_per_ms = 1000000;
 struct worker {
 	/* written by the worker, read by the controller */
 	_Alignas(64) stress_count pairs;
+	stress_count hits;
+	stress_count edits;
 	_Atomic unsigned stops;		/* times that the handler was entered */
 	_Atomic unsigned stops_inside;	/* of these, in a read section */
 	/* the worker's */
@@ -45,16 +58,19 @@ struct worker {
 	unsigned count;
 	void *held[HAND];
 	size_t bytes[HAND];
+	struct seg_pin pin[PINS];
 	/* the controller's */
 	pthread_t thread;
 	int gate[2];			/* a byte lets the worker go on */
 	unsigned stops_sent;
 	bool stopped;
-	uint64_t pairs_before;
+	bool edits_only;
+	uint64_t pairs_before, hits_before, edits_before;
 };
 
 static struct seg_budget *budget;
 static struct seg_pool *pool;
+static struct seg_cache *cache;		/* NULL in the first game */
 static struct worker workers[WORKERS_MOST];
 static unsigned worker_count;
 static sem_t warm;
@@ -65,7 +81,9 @@ static struct {
 	unsigned count;
 	unsigned stopped;
 	unsigned with_deferred;
+	unsigned lock_held;	/* by one that was stopped */
 	uint64_t pairs[WINDOWS_MOST];
+	uint64_t hits[WINDOWS_MOST];
 } windows;
 
 /* ------------------------------------------------------------- workers */
@@ -114,6 +132,122 @@ static void give(struct worker *w)
 	stress_add(&w->pairs, 1);
 }
 
+static void allocate(struct worker *w, struct stress_random *random)
+{
+	unsigned up = 1 + stress_below(random, HAND);
+
+	while (w->count < up)
+		take(w, (size_t)SEG_MIN_BYTES
+				<< stress_below(random, SEG_CLASSES));
+	while (w->count)
+		give(w);
+}
+
+static void unpin(struct seg_pin *pin)
+{
+	uint64_t *value = seg_pin_value(pin);
+	int ret;
+
+	stress_check(!value || value[1] == ~value[0],
+		     "a pinned value is torn");
+	ret = seg_unpin(pin);
+	stress_check(!ret, "seg_unpin: %s", strerror(-ret));
+}
+
+/* Pins one more, and unpins the one before it in that place. */
+static void hit(struct worker *w, struct stress_random *random)
+{
+	struct seg_pin *pin = &w->pin[stress_below(random, PINS)];
+	uint64_t key = stress_below(random, KEYS);
+	uint64_t *value;
+
+	unpin(pin);
+	if (seg_cache_get(cache, key, pin))
+		return;
+	value = seg_pin_value(pin);
+	stress_check(value[0] == key, "key %" PRIu64 ": the value of %" PRIu64,
+		     key, value[0]);
+	if (!stress_below(random, 8))
+		stress_check(!seg_pin_tag(pin, w->owner), "seg_pin_tag");
+	stress_add(&w->hits, 1);
+}
+
+static uint64_t *value_make(uint64_t key)
+{
+	uint64_t *value = seg_alloc(pool, SEG_MIN_BYTES);
+
+	stress_check(value, "seg_alloc: %s", strerror(errno));
+	value[0] = key;
+	value[1] = ~key;
+	return value;
+}
+
+static void value_end(uint64_t key, uint64_t *value)
+{
+	int ret;
+
+	stress_check(value[0] == key && value[1] == ~key,
+		     "the value of key %" PRIu64 " is torn", key);
+	value[1] = 0;
+	ret = seg_release(pool, value);
+	stress_check(!ret, "seg_release: %s", strerror(-ret));
+}
+
+static void on_leave(void *ctx, uint64_t key, void *value, uint64_t weight,
+		     enum seg_cause cause)
+{
+	(void)ctx;
+	(void)weight;
+	(void)cause;
+	value_end(key, value);
+}
+
+static int load(void *ctx, uint64_t key, void **ret_value,
+		uint64_t *ret_weight)
+{
+	(void)ctx;
+	*ret_value = value_make(key);
+	*ret_weight = 1;
+	return 0;
+}
+
+static void put(uint64_t key, bool replaces)
+{
+	uint64_t *value = value_make(key);
+	int ret = replaces ? seg_cache_replace(cache, key, value, 1, NULL) :
+			     seg_cache_put(cache, key, value, 1, NULL);
+
+	stress_check(!ret || (!replaces && ret == -EEXIST), "put: %s",
+		     strerror(-ret));
+	if (ret)
+		value_end(key, value);
+}
+
+static void edit(struct worker *w, struct stress_random *random)
+{
+	uint64_t key = stress_below(random, KEYS);
+	struct seg_pin pin;
+	void *value;
+
+	switch (stress_below(random, 8)) {
+	case 0:
+		if (!seg_cache_take(cache, key, &value))
+			value_end(key, value);
+		break;
+	case 1:
+		seg_cache_remove(cache, key, NULL);
+		break;
+	case 2:
+	case 3:
+		if (!seg_cache_get_or_load(cache, key, load, NULL, 0, &pin))
+			unpin(&pin);
+		break;
+	default:
+		put(key, stress_below(random, 2));
+	}
+	stress_add(&w->edits, 1);
+}
+
 static void *work(void *arg)
 {
 	struct worker *w = arg;
@@ -122,16 +256,19 @@ static void *work(void *arg)
 	self = w;
 	take(w, SEG_MIN_BYTES);
 	give(w);
+	if (cache)
+		hit(w, &random);
 	sem_post(&warm);
 	while (!stress_over()) {
-		unsigned up = 1 + stress_below(&random, HAND);
-
-		while (w->count < up)
-			take(w, (size_t)SEG_MIN_BYTES
-					<< stress_below(&random, SEG_CLASSES));
-		while (w->count)
-			give(w);
+		if (w->edits_only)
+			edit(w, &random);
+		else
+			allocate(w, &random);
+		for (int i = 0; cache && !w->edits_only && i < 16; i++)
+			hit(w, &random);
 	}
+	for (int i = 0; i < PINS; i++)
+		unpin(&w->pin[i]);
 	return NULL;
 }
 
@@ -152,16 +289,39 @@ static void go_on(struct worker *w)
 	w->stopped = false;
 }
 
+static bool is_stopped(struct worker *w)
+{
+	return atomic_load_explicit(&w->stops, memory_order_relaxed) ==
+	       w->stops_sent;
+}
+
+/*
+ * An editor that waits for the lock stands still anyway; ThreadSanitizer calls
+ * the handler only when that is over.
+ */
 static void wait_until_stopped(struct worker *w)
 {
-	uint64_t until_ns = stress_now_ns() + HUNG_S * 1000 * ns_per_ms;
+	uint64_t start_ns = stress_now_ns();
+	uint64_t until_ns = start_ns + HUNG_S * 1000 * ns_per_ms;
 
-	while (atomic_load_explicit(&w->stops, memory_order_relaxed) !=
-	       w->stops_sent) {
+	while (!is_stopped(w)) {
+		if (w->edits_only &&
+		    stress_now_ns() > start_ns + WINDOW_MS * ns_per_ms)
+			return;
 		stress_check(stress_now_ns() < until_ns, "a worker can't be "
 			     "stopped: it gets no processor");
 		stress_sleep_ns(ns_per_ms / 10);
 	}
+}
+
+/* One of those that must get on has to run. */
+static bool may_stop(struct worker *w)
+{
+	unsigned running = 0;
+
+	for (unsigned i = 0; i < worker_count; i++)
+		running += !workers[i].stopped && !workers[i].edits_only;
+	return !w->stopped && is_stopped(w) && (w->edits_only || running > 1);
 }
 
 /* Some workers, each at an instant of its own. */
@@ -172,7 +332,7 @@ static void stop_some(struct stress_random *random)
 	while (left) {
 		struct worker *w = &workers[stress_below(random, worker_count)];
 
-		if (w->stopped)
+		if (!may_stop(w))
 			continue;
 		stress_sleep_ns(stress_below(random, 300000));
 		stop(w);
@@ -191,16 +351,38 @@ static void go_on_all(void)
 			go_on(&workers[i]);
 }
 
-/* Pairs of the running workers since the window began. */
-static uint64_t pairs_of_window(void)
-{
-	uint64_t pairs = 0;
+/* What the running workers did since the window began. */
+struct progress {
+	uint64_t pairs, hits, edits;
+	unsigned editors;
+};
 
-	for (unsigned i = 0; i < worker_count; i++)
-		if (!workers[i].stopped)
-			pairs += stress_value(&workers[i].pairs) -
-				 workers[i].pairs_before;
-	return pairs;
+static struct progress progress_of_window(void)
+{
+	struct progress p = { 0 };
+
+	for (unsigned i = 0; i < worker_count; i++) {
+		struct worker *w = &workers[i];
+
+		if (w->stopped)
+			continue;
+		p.pairs += stress_value(&w->pairs) - w->pairs_before;
+		p.hits += stress_value(&w->hits) - w->hits_before;
+		p.edits += stress_value(&w->edits) - w->edits_before;
+		p.editors += w->edits_only;
+	}
+	return p;
+}
+
+static void begin_window(void)
+{
+	for (unsigned i = 0; i < worker_count; i++) {
+		struct worker *w = &workers[i];
+
+		w->pairs_before = stress_value(&w->pairs);
+		w->hits_before = stress_value(&w->hits);
+		w->edits_before = stress_value(&w->edits);
+	}
 }
 
 static void note_deferred(void)
@@ -216,33 +398,46 @@ static void note_deferred(void)
  * Given no processor, nobody can be expected to get on: so a window without
  * progress lasts longer, but not for ever.
  */
-static uint64_t watch_window(void)
+static struct progress watch_window(void)
 {
 	uint64_t start_ns = stress_now_ns();
-	uint64_t pairs;
+	struct progress p;
 
-	for (unsigned i = 0; i < worker_count; i++)
-		workers[i].pairs_before = stress_value(&workers[i].pairs);
+	begin_window();
 	do {
 		stress_sleep_ns(WINDOW_MS * ns_per_ms);
-		pairs = pairs_of_window();
+		p = progress_of_window();
 		stress_check(stress_now_ns() - start_ns <
 				     HUNG_S * 1000 * ns_per_ms,
-			     "no progress for %d s while others are stopped",
-			     HUNG_S);
-	} while (!pairs);
+			     "no progress for %d s while others are stopped: %"
+			     PRIu64 " pairs, %" PRIu64 " hits", HUNG_S, p.pairs,
+			     p.hits);
+	} while (!p.pairs || (cache && !p.hits));
 	note_deferred();
-	return pairs;
+	return p;
+}
+
+static void note_window(const struct progress *p)
+{
+	windows.pairs[windows.count] = p->pairs;
+	windows.hits[windows.count++] = p->hits;
+	/* relaxed: it is held, or it is not */
+	windows.lock_held += p->editors && !p->edits &&
+			     (u32_load_relaxed(&cache->gate.word) & GATE_HELD);
 }
 
 static void control(void)
 {
-	uint64_t end_ns = stress_now_ns() + (uint64_t)(stress_seconds() * 1e9);
+	uint64_t end_ns = stress_now_ns() +
+			  (uint64_t)(stress_seconds() / 2 * 1e9);
 	struct stress_random random = stress_random_of(1000);
 
 	while (stress_now_ns() < end_ns && windows.count < WINDOWS_MOST) {
+		struct progress p;
+
 		stop_some(&random);
-		windows.pairs[windows.count++] = watch_window();
+		p = watch_window();
+		note_window(&p);
 		go_on_all();
 		stress_sleep_ns(stress_below(&random, 5000000));
 	}
@@ -257,27 +452,40 @@ static int compare(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
+static void print_per_window(const char *what, uint64_t *list)
+{
+	unsigned n = windows.count;
+
+	qsort(list, n, sizeof(*list), compare);
+	printf("  %s per window %8" PRIu64 " least, %" PRIu64 " median, %"
+	       PRIu64 " most\n", what, list[0], list[n / 2], list[n - 1]);
+	stress_check(list[0] > 0, "no progress in a window");
+}
+
 static void report(void)
 {
 	struct seg_pool_stats s = stress_stats(pool);
-	unsigned inside = 0, n = windows.count;
+	unsigned inside = 0;
 
+	stress_check(windows.count > 0, "no window");
 	for (unsigned i = 0; i < worker_count; i++)
 		inside += workers[i].stops_inside;
-	qsort(windows.pairs, n, sizeof(*windows.pairs), compare);
-	printf("  workers          %8u  windows %u of %d ms\n", worker_count,
-	       n, WINDOW_MS);
+	printf("%s\n  workers          %8u  windows %u of %d ms\n",
+	       cache ? "with a cache" : "pools", worker_count, windows.count,
+	       WINDOW_MS);
 	printf("  stops            %8u  in a read section %u\n",
 	       windows.stopped, inside);
-	printf("  pairs per window %8" PRIu64 " least, %" PRIu64 " median, %"
-	       PRIu64 " most\n", windows.pairs[0], windows.pairs[n / 2],
-	       windows.pairs[n - 1]);
+	print_per_window("pairs", windows.pairs);
+	if (cache) {
+		print_per_window("hits ", windows.hits);
+		printf("  lock held        %8u  windows, by a stopped one\n",
+		       windows.lock_held);
+	}
 	printf("  deferred         %8" PRIu64 " KiB at most, in %u windows\n",
 	       stress_value(&deferred_most) / 1024, windows.with_deferred);
 	printf("  regions mapped   %8" PRIu64 "  unmapped %" PRIu64
 	       ", refused %" PRIu64 "\n", s.regions_mapped_total,
 	       s.regions_unmapped_total, stress_value(&refused));
-	stress_check(n > 0 && windows.pairs[0] > 0, "no progress in a window");
 	stress_check(stress_value(&refused) == 0, "the budget had no room");
 }
 
@@ -291,6 +499,7 @@ static void start_workers(void)
 	sem_init(&warm, 0, 0);
 	for (unsigned i = 0; i < worker_count; i++) {
 		workers[i].owner = i + 1;
+		workers[i].edits_only = cache && i < EDITORS;
 		stress_check(!pipe(workers[i].gate), "no pipe: %s",
 			     strerror(errno));
 		workers[i].thread = stress_start(work, &workers[i]);
@@ -314,10 +523,37 @@ static void end_workers(void)
 	sem_destroy(&warm);
 }
 
-int main(void)
+static void make_cache(void)
 {
-	stress_begin("stress/stopped");
-	worker_count = stress_scale(WORKERS_MOST, 4);
+	struct seg_cache_options o = {
+		.size = sizeof(o),
+		.max_weight = CACHED,
+		.budget = budget,
+		.listener = on_leave,
+	};
+	int ret = seg_cache_create(&o, &cache);
+
+	stress_check(!ret, "seg_cache_create: %s", strerror(-ret));
+	for (uint64_t key = 0; key < KEYS; key++)
+		put(key, true);
+}
+
+static void end_cache(void)
+{
+	int ret;
+
+	stress_check(seg_cache_is_valid(cache), "the cache is not valid");
+	ret = seg_cache_destroy(cache);
+	stress_check(!ret, "seg_cache_destroy: %s", strerror(-ret));
+	cache = NULL;
+}
+
+static void play(bool with_cache)
+{
+	memset(workers, 0, sizeof(workers));
+	memset(&windows, 0, sizeof(windows));
+	atomic_store(&deferred_most, 0);
+	stress_again();
 	budget = stress_budget((uint64_t)1 << 30);
 	pool = stress_pool((struct seg_pool_options){
 		.budget = budget,
@@ -325,11 +561,23 @@ int main(void)
 		.decay_ms = 4,
 		.wait_ms = SEG_NO_WAIT,
 	});
+	if (with_cache)
+		make_cache();
 	start_workers();
 	control();
 	end_workers();
 	report();
+	if (cache)
+		end_cache();
 	stress_pool_end(pool);
 	stress_budget_end(budget);
+}
+
+int main(void)
+{
+	stress_begin("stress/stopped");
+	worker_count = stress_scale(WORKERS_MOST, 4);
+	play(false);
+	play(true);
 	return stress_end();
 }
