@@ -3,6 +3,7 @@
 # demo.sh BUILD_DIR: the main job on a real file, after a short run of the old
 # way, then what its event log says.  Leaves demo.svg and demo.log in BUILD_DIR.
 # It takes about 30 seconds, after the build.
+# The picture has both runs.
 # DEMO_SECONDS and DEMO_BYTES make it shorter or the file smaller.
 set -eu
 
@@ -11,6 +12,8 @@ ingest=$build/stress/ingest
 seconds=${DEMO_SECONDS:-20}
 bytes=${DEMO_BYTES:-128000000}
 budget=256M
+epoch=128
+before_end="at its time"
 log=$build/demo.log
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -51,17 +54,51 @@ cp "$tmp/once" "$tmp/input"
 repeat
 
 echo "== the demo takes about $((seconds + 10)) s, after the build"
-echo "== the old way for 5 seconds, to compare: all mapped at the start"
+echo "== the old way, at the most for 5 seconds, to compare: all is mapped at"
+echo "   the start, and its caches weigh what was ever pinned as 0"
 echo "   (then 3 more, to see whether anything is given back)"
-"$ingest" "$tmp/input" --before --budget $budget --seconds 5 --epoch 512 \
-	--decay 1000 --store "$tmp/store" --csv "$tmp/before.csv" \
-	>"$tmp/before.out" || { cat "$tmp/before.out"; exit 1; }
-grep -E '^  (throughput|verified|regions|mapped after)' "$tmp/before.out"
+status=0
+"$ingest" "$tmp/input" --before --budget $budget --seconds 5 --epoch $epoch \
+	--readers 4 --decay 3000 --store "$tmp/store" \
+	--csv "$tmp/before.csv" >"$tmp/before.out" 2>"$tmp/before.err" ||
+	status=$?
+grep -E '^  (throughput|PageCache|Record|  evict|  keeps|mapped after)' \
+	"$tmp/before.out" || true
+sed 's/^/  /' "$tmp/before.err"
+[ $status -eq 0 ] || grep -q 'out of memory' "$tmp/before.err" || exit 1
+[ $status -eq 0 ] || before_end="out of memory"
 
 echo "== libseg for $seconds seconds"
-"$ingest" "$tmp/input" --budget $budget --seconds "$seconds" --epoch 512 \
-	--decay 200 --store "$tmp/store" --log "$log" \
-	--svg "$build/demo.svg" --overlay "$tmp/before.csv"
+"$ingest" "$tmp/input" --budget $budget --seconds "$seconds" --epoch $epoch \
+	--readers 4 --decay 200 --store "$tmp/store" --log "$log" \
+	--csv "$tmp/libseg.csv" --svg "$build/demo.svg" \
+	--overlay "$tmp/before.csv" | tee "$tmp/libseg.out"
+[ "${PIPESTATUS[0]}" -eq 0 ] || exit 1
+
+# column of the samples, what: first, most or last; in the unit
+sampled() {
+	awk -F, -v column="$2" -v what="$3" -v unit="${4:-1048576}" '
+		NR == 1 { next }
+		what != "first" || NR == 2 { v = $column }
+		v > most { most = v }
+		END { printf "%.0f", (what == "most" ? most : v) / unit }' "$1"
+}
+
+compare() {	# name, column, what, unit
+	printf '  %-36s %14s %14s\n' "$1" \
+		"$(sampled "$tmp/before.csv" "$2" "$3" "${4:-1048576}")" \
+		"$(sampled "$tmp/libseg.csv" "$2" "$3" "${4:-1048576}")"
+}
+
+echo "== side by side"
+printf '  %-36s %14s %14s\n' "" "the old way" "libseg"
+compare "mapped at the start, MiB" 4 first
+compare "mapped at the most, MiB" 4 most
+compare "mapped at the end, MiB" 4 last
+compare "handed out at the end, MiB" 5 last
+compare "kept by the caches at the most, MiB" 7 most
+compare "pages that the listener was told of" 9 last 1
+printf '  %-36s %14s %14s\n' "how it ended" "$before_end" "all returned"
 
 echo "== the event log of that run, $log"
 new=$(grep -c 'Allocated new region' "$log" || true)
@@ -92,9 +129,17 @@ echo "  4 a tiny run with each segment logged:" \
 check "as many releases as allocations" \
 	"$(holds "$out" -eq "$back" -a "$out" -gt 0)"
 
-evicted=$(grep -c 'PageCache EVICT' "$log" || true)
-echo "  5 grep -c 'PageCache EVICT': $evicted"
-echo "     no caches yet: nothing is evicted, so no listener can fire"
+told() {	# cache: what the report says of its listener
+	sed -n "/^  $1 /,/listener called for/s/.*listener called for //p" \
+		"$tmp/libseg.out"
+}
+for cache in PageCache RecordPageCache; do
+	evicted=$(grep -c "\] $cache EVICT: returning page" "$log" || true)
+	heard=$(told $cache)
+	echo "  5 grep -c ' $cache EVICT': $evicted"
+	check "its listener was called as often (${heard:-?})" \
+		"$(holds "$evicted" -gt 0 -a "$evicted" -eq "${heard:--1}")"
+done
 
 echo "picture: $build/demo.svg"
 exit $failed

@@ -202,6 +202,8 @@ static void check_drained(struct job *job)
 {
 	struct figures f;
 
+	if (job->options->before)
+		return;		/* the caches of the old way keep theirs */
 	job->mem->ops->figures(job->mem->state, &f);
 	if (f.active || f.active_bytes || f.cached)
 		job_fail(job, "%llu segments are still out after the drain",
@@ -230,6 +232,7 @@ static void run_pass(struct job *job)
 	verify(job, &readers);
 	if (!job_failed(job))
 		check_cover(job);
+	caches_clear(job);
 	check_drained(job);
 	tally_add(&job->tally.passes, 1);
 }
@@ -256,7 +259,8 @@ static uint64_t mapped_now(struct job *job)
 /* All regions must go by themselves within the stated time. */
 static void await_decay(struct job *job, struct ending *ending)
 {
-	unsigned limit_ms = job->options->decay_ms + DECAY_MARGIN_MS;
+	unsigned limit_ms = job->options->decay_ms +
+			    (job->options->before ? 0 : DECAY_MARGIN_MS);
 	struct timespec pause = { .tv_nsec = 10000000 };
 	uint64_t since = now_ns();
 
@@ -310,10 +314,11 @@ static void run(struct job *job, struct pictures *pictures)
 	}
 	run_passes(job);
 	timeline.job_end_ms = (double)(now_ns() - job->start_ns) / 1e6;
-	if (!job_failed(job))
+	/* how the old way ends is what one wants to see of it */
+	if (!job_failed(job) || job->options->before)
 		await_decay(job, &ending);
 	timeline_stop(&timeline);
-	if (!job_failed(job))
+	if (!job_failed(job) || job->options->before)
 		report(job, &timeline, &ending);
 	write_pictures(job, &timeline, pictures);
 	timeline_free(&timeline);
@@ -380,11 +385,16 @@ static bool open_memory(struct job *job, struct mem *mem, FILE *log)
 	int rc;
 
 	mem->ops = o->before ? &mem_before : &mem_seg;
+	mem->cache_ops = o->before ? &cache_before : &cache_seg;
 	rc = mem->ops->open(&options, &mem->state);
 	if (rc)
 		return say("cannot make the pool", strerror(-rc));
 	job->mem = mem;
-	return true;
+	rc = caches_open(job, log);
+	if (rc == 0)
+		return true;
+	mem->ops->close(mem->state);
+	return say("cannot make the caches", strerror(-rc));
 }
 
 static bool open_input(struct job *job)
@@ -407,9 +417,12 @@ static bool open_store(struct job *job)
 
 static void close_memory(struct job *job, FILE *log)
 {
-	const char *wrong = job->mem->ops->close(job->mem->state);
+	const char *wrong = caches_close(job);
 	int rc;
 
+	if (wrong)
+		job_fail(job, "%s", wrong);
+	wrong = job->mem->ops->close(job->mem->state);
 	if (wrong)
 		job_fail(job, "%s", wrong);
 	rc = log ? stream_close(log) : 0;

@@ -6,10 +6,12 @@
  * segments of one pool under one budget.  Only <seg.h> is used.
  *
  * Files, bottom to top:
- *   ingest_memory*  where segments come from: libseg, or the model "before"
+ *   ingest_memory*  where pages come from: libseg, or the model "before"
+ *   ingest_cache_seg, _before   and their caches
  *   ingest_input    the files as one range of bytes, cut into records
  *   ingest_leaf     a leaf page: a slot segment and an id segment
  *   ingest_store    fragments of pages in a file, and the page directory
+ *   ingest_cache    PageCache and RecordPageCache in front of it
  *   ingest_commit   the hand-over queue and the thread that commits
  *   ingest_writer, ingest_reader   the threads
  *   ingest_timeline, ingest_svg, ingest_report   what one sees
@@ -24,6 +26,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ingest_cache.h"
 #include "ingest_commit.h"
 #include "ingest_input.h"
 #include "ingest_memory.h"
@@ -33,6 +36,8 @@ struct options {
 	char **files;
 	unsigned file_count;
 	uint64_t budget_bytes;
+	uint64_t page_cache_bytes;
+	uint64_t record_cache_bytes;
 	unsigned writers;
 	unsigned readers;
 	unsigned epoch;			/* pairs of pages in one commit */
@@ -47,6 +52,7 @@ struct options {
 	const char *overlay;		/* such a file, of the run to compare */
 	const char *log;
 	bool log_segments;
+	bool short_reads;
 	bool before;
 	bool quiet;
 };
@@ -57,10 +63,13 @@ struct tally {
 	_Atomic uint64_t bytes;		/* packed into pages */
 	_Atomic uint64_t pages;
 	_Atomic uint64_t fragments;
-	_Atomic uint64_t reopened;	/* pages loaded to be continued */
+	_Atomic uint64_t reopened;	/* pages taken to be continued */
+	_Atomic uint64_t taken_whole;	/* of these: out of the cache */
+	_Atomic uint64_t take_removes;	/* hidden, as readers had them pinned */
 	_Atomic uint64_t commits;
 	_Atomic uint64_t early_commits;	/* because memory was refused */
 	_Atomic uint64_t reads;		/* pages fetched during the ingest */
+	_Atomic uint64_t peeks;		/* of these: without a pin */
 	_Atomic uint64_t read_skips;	/* given up for want of memory */
 	_Atomic uint64_t gated;		/* times that a thread went alone */
 	_Atomic uint64_t verified_pages;
@@ -78,6 +87,7 @@ struct job {
 	struct mem *mem;
 	struct input input;
 	struct store store;
+	struct caches caches;
 	struct committer committer;
 	struct tally tally;
 	uint64_t start_ns;
@@ -91,6 +101,17 @@ struct job {
 	pthread_cond_t changed;		/* with every change that one awaits */
 	char message[256];		/* why the job failed */
 };
+
+/* How the old way ends, sooner or later. */
+#define OUT_OF_MEMORY "out of memory: no segment of the class is left, " \
+	"and what the caches keep never comes back"
+
+/* How long a thread waits at the limit for something to move. */
+static inline uint64_t job_patience_ns(const struct job *job)
+{
+	/* nothing ever comes back in the old way: why wait */
+	return job->options->before ? 500000000u : UINT64_C(20000000000);
+}
 
 /* ------------------------------------------------------------- ingest.c */
 

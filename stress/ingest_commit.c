@@ -68,6 +68,7 @@ static int write_pair(void *ctx, uint64_t key, const struct mem_page *complete,
 	return rc;
 }
 
+/* In this order, see struct page_entry. */
 static void publish(struct committer *committer)
 {
 	struct job *job = committer->job;
@@ -77,6 +78,10 @@ static void publish(struct committer *committer)
 		store_publish(&job->store, committer->written[i].key,
 			      committer->written[i].at,
 			      committer->written[i].bytes);
+	for (i = 0; i < committer->written_count; i++)
+		caches_changed(job, committer->written[i].key);
+	for (i = 0; i < committer->written_count; i++)
+		store_reveal(&job->store, committer->written[i].key);
 	tally_add(&job->tally.commits, 1);
 	tally_add(&job->tally.fragments, committer->written_count);
 }

@@ -163,19 +163,27 @@ static bool page_is_whole(struct mem *mem, const struct mem_page *page,
 	       leaf_sum(mem, page) == head.page_sum;
 }
 
-static int combine(struct mem *mem, char **data, uint32_t count,
-		   unsigned records, struct mem_page **ret_page)
+static const char *data_of(struct mem *mem, const struct mem_page *fragment)
+{
+	return mem->ops->page_part(fragment, 0);
+}
+
+int fragments_combine(struct mem *mem, struct mem_page *const *fragments,
+		      uint32_t count, unsigned records,
+		      struct mem_page **ret_page)
 {
 	struct mem_page *page;
 	uint32_t i;
-	int rc = leaf_create(mem, records, &page);
+	int rc = count ? leaf_create(mem, records, &page) : -EBADMSG;
 
 	if (rc)
 		return rc;
 	for (i = 0; i < count && rc == 0; i++)
-		rc = add_records(mem, page, data[i]);
-	if (rc == 0 && !page_is_whole(mem, page, data[count - 1]))
+		rc = add_records(mem, page, data_of(mem, fragments[i]));
+	if (rc == 0 &&
+	    !page_is_whole(mem, page, data_of(mem, fragments[count - 1])))
 		rc = -EBADMSG;
+	leaf_head(mem, page)->fragments = count;
 	if (rc == 0)
 		*ret_page = page;
 	else
@@ -183,48 +191,32 @@ static int combine(struct mem *mem, char **data, uint32_t count,
 	return rc == -ENOSPC ? -EBADMSG : rc;
 }
 
-static int read_fragment(struct store *store, struct mem *mem, uint64_t key,
-			 const struct page_entry *entry, uint32_t number,
-			 char **ret_data)
+static int fill_fragment(struct store *store, char *data, uint64_t key,
+			 const struct page_entry *entry, uint32_t number)
 {
-	int rc;
+	uint32_t bytes = entry->bytes[number];
+	int rc = read_all(store->fd, data, bytes, entry->at[number]);
 
-	*ret_data = mem_alloc(mem, entry->bytes[number]);
-	if (!*ret_data)
-		return -ENOMEM;
-	rc = read_all(store->fd, *ret_data, entry->bytes[number],
-		      entry->at[number]);
-	if (rc == 0 && !fragment_is_good(*ret_data, entry->bytes[number], key,
-					 number))
+	if (rc == 0 && !fragment_is_good(data, bytes, key, number))
 		rc = -EBADMSG;
 	return rc;
 }
 
-static int release_all(struct mem *mem, char **data)
+int fragment_read(struct store *store, struct mem *mem, uint64_t key,
+		  const struct page_entry *entry, uint32_t number,
+		  struct mem_page **ret_fragment)
 {
-	uint32_t i;
-	int rc = 0;
+	size_t bytes = entry->bytes[number];
+	struct mem_page *fragment;
+	int rc = mem_page_create(mem, &bytes, 1, &fragment);
 
-	for (i = 0; i < FRAGMENTS_MAX; i++)
-		rc |= mem->ops->release(mem->state, data[i]);
-	return rc;
-}
-
-int store_load(struct store *store, struct mem *mem, uint64_t key,
-	       const struct page_entry *entry, unsigned records,
-	       struct mem_page **ret_page)
-{
-	char *data[FRAGMENTS_MAX] = { NULL };
-	uint32_t i;
-	int rc = entry->fragments ? 0 : -EBADMSG;
-
-	for (i = 0; i < entry->fragments && rc == 0; i++)
-		rc = read_fragment(store, mem, key, entry, i, &data[i]);
-	if (rc == 0)
-		rc = combine(mem, data, entry->fragments, records, ret_page);
-	if (release_all(mem, data) == 0)
+	if (rc)
 		return rc;
+	rc = fill_fragment(store, mem->ops->page_part(fragment, 0), key, entry,
+			   number);
 	if (rc == 0)
-		mem->ops->page_release(*ret_page);
-	return -EFAULT;
+		*ret_fragment = fragment;
+	else
+		mem->ops->page_release(fragment);
+	return rc;
 }

@@ -12,7 +12,7 @@ int leaf_create(struct mem *mem, unsigned records, struct mem_page **ret_page)
 		LEAF_SLOTS,
 		sizeof(struct leaf_head) + records * sizeof(struct leaf_id),
 	};
-	int rc = mem_page_create(mem, bytes, ret_page);
+	int rc = mem_page_create(mem, bytes, MEM_PARTS, ret_page);
 
 	/* a segment's contents are undefined */
 	if (rc == 0)

@@ -28,6 +28,7 @@ struct leaf_id {
 struct leaf_head {
 	uint32_t records;
 	uint32_t used;		/* bytes of the slot segment */
+	uint64_t fragments;	/* the page's version: what it was made of */
 	struct leaf_id ids[];	/* ids[i].at + .bytes = ids[i + 1].at */
 };
 

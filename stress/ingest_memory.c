@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The three calls that may wait, with the longest one noted. */
+/* The two calls that may wait, with the longest one noted. */
 #include "ingest_memory.h"
 
 #include <errno.h>
@@ -69,20 +69,11 @@ static void note_time(struct mem *mem, bool ok, uint64_t since)
 		;
 }
 
-void *mem_alloc(struct mem *mem, size_t bytes)
-{
-	uint64_t since = now_ns();
-	void *segment = mem->ops->alloc(mem->state, bytes);
-
-	note_time(mem, segment != NULL, since);
-	return segment;
-}
-
-int mem_page_create(struct mem *mem, const size_t *bytes,
+int mem_page_create(struct mem *mem, const size_t *bytes, unsigned parts,
 		    struct mem_page **ret_page)
 {
 	uint64_t since = now_ns();
-	int rc = mem->ops->page_create(mem->state, bytes, ret_page);
+	int rc = mem->ops->page_create(mem->state, bytes, parts, ret_page);
 
 	note_time(mem, rc == 0, since);
 	return rc;

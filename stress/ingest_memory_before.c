@@ -3,6 +3,7 @@
  * The old way, as a model to compare with: the whole budget is mapped and
  * touched at the start, one seventh for each class, a free list for each
  * class; nothing moves between classes and nothing is ever given back.
+ * The caches of the model are in ingest_cache_before.c.
  */
 #include "ingest_memory.h"
 
@@ -200,7 +201,7 @@ static int page_release(struct mem_page *page)
 	return 0;
 }
 
-static int page_create(void *arg, const size_t *bytes,
+static int page_create(void *arg, const size_t *bytes, unsigned parts,
 		       struct mem_page **ret_page)
 {
 	struct mem_page *page = calloc(1, sizeof(*page));
@@ -209,7 +210,7 @@ static int page_create(void *arg, const size_t *bytes,
 	if (!page)
 		return -ENOMEM;
 	page->state = arg;
-	for (i = 0; i < MEM_PARTS; i++) {
+	for (i = 0; i < parts; i++) {
 		page->part[i] = segment_alloc(arg, bytes[i]);
 		if (!page->part[i]) {
 			page_release(page);
@@ -317,12 +318,15 @@ static void figures(void *arg, struct figures *ret)
 	ret->charged = ret->peak_charged = ret->peak_mapped = ret->mapped;
 }
 
+static void print_refusal(void *arg)
+{
+	(void)arg;	/* it kept no record of any */
+}
+
 const struct mem_ops mem_before = {
 	.name = "the model of the old way",
 	.open = memory_open,
 	.close = memory_close,
-	.alloc = segment_alloc,
-	.release = segment_release,
 	.page_create = page_create,
 	.page_part = page_part,
 	.page_part_bytes = page_part_bytes,
@@ -335,4 +339,5 @@ const struct mem_ops mem_before = {
 	.log_abort = log_abort,
 	.log_destroy = log_destroy,
 	.figures = figures,
+	.print_refusal = print_refusal,
 };

@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Segments, pages and intent logs from libseg. */
-#include "ingest_memory.h"
+/* Pages and intent logs from libseg; the caches are in ingest_cache_seg.c. */
+#include "ingest_memory_seg.h"
 
 #include <errno.h>
-#include <seg.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>
 
-struct state {
-	struct seg_budget *budget;
-	struct seg_pool *pool;
-};
+#include "ingest_memory.h"
 
-static void write_event(void *ctx, enum seg_log_level level, const char *line)
+#define MIB (1024.0 * 1024.0)
+
+void write_event(void *ctx, enum seg_log_level level, const char *line)
 {
 	struct timespec now;
 
@@ -22,7 +21,7 @@ static void write_event(void *ctx, enum seg_log_level level, const char *line)
 		now.tv_nsec / 1000, line);
 }
 
-static int open_pool(struct state *state, const struct mem_options *options)
+static int open_pool(struct seg_state *state, const struct mem_options *options)
 {
 	struct seg_pool_options pool = {
 		.size = sizeof(pool),
@@ -45,7 +44,7 @@ static int memory_open(const struct mem_options *options, void **ret_state)
 		.size = sizeof(budget),
 		.limit_bytes = options->budget_bytes,
 	};
-	struct state *state = calloc(1, sizeof(*state));
+	struct seg_state *state = calloc(1, sizeof(*state));
 	int rc;
 
 	if (!state)
@@ -64,7 +63,7 @@ static int memory_open(const struct mem_options *options, void **ret_state)
 
 static const char *memory_close(void *arg)
 {
-	struct state *state = arg;
+	struct seg_state *state = arg;
 	const char *wrong = NULL;
 
 	if (!seg_pool_is_valid(state->pool))
@@ -77,20 +76,6 @@ static const char *memory_close(void *arg)
 	return wrong;
 }
 
-static void *segment_alloc(void *arg, size_t bytes)
-{
-	struct state *state = arg;
-
-	return seg_alloc(state->pool, bytes);
-}
-
-static int segment_release(void *arg, void *segment)
-{
-	struct state *state = arg;
-
-	return seg_release(state->pool, segment);
-}
-
 static struct seg_page *page_of(const struct mem_page *page)
 {
 	return (struct seg_page *)page;
@@ -101,12 +86,12 @@ static struct seg_txlog *log_of(const struct mem_log *log)
 	return (struct seg_txlog *)log;
 }
 
-static int page_create(void *arg, const size_t *bytes,
+static int page_create(void *arg, const size_t *bytes, unsigned parts,
 		       struct mem_page **ret_page)
 {
-	struct state *state = arg;
+	struct seg_state *state = arg;
 	struct seg_page *page;
-	int rc = seg_page_create(state->pool, bytes, MEM_PARTS, &page);
+	int rc = seg_page_create(state->pool, bytes, parts, &page);
 
 	if (rc == 0)
 		*ret_page = (struct mem_page *)page;
@@ -139,7 +124,7 @@ static int log_create(void *arg, size_t pairs, struct mem_log **ret_log)
 		.size = sizeof(options),
 		.capacity = pairs,
 	};
-	struct state *state = arg;
+	struct seg_state *state = arg;
 	struct seg_txlog *log;
 	int rc = seg_txlog_create(state->pool, &options, &log);
 
@@ -191,7 +176,7 @@ static void log_destroy(struct mem_log *log)
 	seg_txlog_destroy(log_of(log));
 }
 
-static void pool_figures(struct state *state, struct figures *ret)
+static void pool_figures(struct seg_state *state, struct figures *ret)
 {
 	struct seg_pool_stats pool = { .size = sizeof(pool) };
 
@@ -215,7 +200,7 @@ static void pool_figures(struct state *state, struct figures *ret)
 static void figures(void *arg, struct figures *ret)
 {
 	struct seg_budget_stats budget = { .size = sizeof(budget) };
-	struct state *state = arg;
+	struct seg_state *state = arg;
 
 	*ret = (struct figures){ 0 };
 	pool_figures(state, ret);
@@ -227,12 +212,35 @@ static void figures(void *arg, struct figures *ret)
 	ret->waits = budget.waits_total;
 }
 
+void print_pin(const char *what, const struct seg_pin_info *pin)
+{
+	printf("    %s pin: tag %" PRIu64 ", key %" PRIu64 ", %" PRIu64
+	       " bytes, held for %.3f ms\n", what, pin->tag, pin->key,
+	       pin->weight, (double)pin->held_ns / 1e6);
+}
+
+static void print_refusal(void *arg)
+{
+	struct seg_refusal r = { .size = sizeof(r) };
+	struct seg_state *state = arg;
+
+	if (seg_pool_last_refusal(state->pool, &r))
+		return;
+	printf("  %-26s %" PRIu64 " bytes after %.1f ms; active %.1f, unused "
+	       "%.1f, deferred %.1f MiB;\n%29scaches %.1f, pinned %.1f MiB, "
+	       "tagged pins %" PRIu64 "\n", "last refusal recorded", r.bytes,
+	       (double)r.waited_ns / 1e6, (double)r.active_bytes / MIB,
+	       (double)r.unused_bytes / MIB, (double)r.deferred_bytes / MIB, "",
+	       (double)r.cache_weight / MIB, (double)r.pinned_weight / MIB,
+	       r.tagged_pins);
+	if (r.tagged_pins)
+		print_pin("longest", &r.longest[0]);
+}
+
 const struct mem_ops mem_seg = {
 	.name = "libseg",
 	.open = memory_open,
 	.close = memory_close,
-	.alloc = segment_alloc,
-	.release = segment_release,
 	.page_create = page_create,
 	.page_part = page_part,
 	.page_part_bytes = page_part_bytes,
@@ -245,4 +253,5 @@ const struct mem_ops mem_seg = {
 	.log_abort = log_abort,
 	.log_destroy = log_destroy,
 	.figures = figures,
+	.print_refusal = print_refusal,
 };

@@ -2,6 +2,7 @@
 #include "ingest_options.h"
 
 #include <getopt.h>
+#include <seg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,9 @@ static const char help[] =
 "Reads files as records, packs them into pages, commits the pages to a store,\n"
 "reads every byte back and compares it, in segments under one memory budget.\n"
 "  --budget BYTES        the limit, as in 600M (the default), 64M, 1G\n"
+"  --page-cache BYTES    weight of PageCache, for fragments (budget / 8)\n"
+"  --record-cache BYTES  weight of RecordPageCache, for pages (budget / 4)\n"
+"  --short-reads         half of the random reads take no pin if they hit\n"
 "  --writers N           threads that pack (4)\n"
 "  --readers N           threads that fetch and verify (2)\n"
 "  --epoch PAGES         pairs of pages that a commit has at the most (2048)\n"
@@ -36,11 +40,15 @@ static const char help[] =
 "  --before              the old way, to compare: all mapped at the start\n"
 "  --quiet               no progress\n";
 
-enum { BUDGET = 256, WRITERS, READERS, EPOCH, RECORDS, STORE, SECONDS, DECAY,
-       WAIT, SEED, SVG, CSV, OVERLAY, LOG, LOG_SEGMENTS, BEFORE, QUIET, HELP };
+enum { BUDGET = 256, PAGE_CACHE, RECORD_CACHE, SHORT_READS, WRITERS, READERS,
+       EPOCH, RECORDS, STORE, SECONDS, DECAY, WAIT, SEED, SVG, CSV, OVERLAY,
+       LOG, LOG_SEGMENTS, BEFORE, QUIET, HELP };
 
 static const struct option names[] = {
 	{ "budget", required_argument, NULL, BUDGET },
+	{ "page-cache", required_argument, NULL, PAGE_CACHE },
+	{ "record-cache", required_argument, NULL, RECORD_CACHE },
+	{ "short-reads", no_argument, NULL, SHORT_READS },
 	{ "writers", required_argument, NULL, WRITERS },
 	{ "readers", required_argument, NULL, READERS },
 	{ "epoch", required_argument, NULL, EPOCH },
@@ -93,6 +101,12 @@ static bool take_number(struct options *o, int option, const char *text)
 	switch (option) {
 	case BUDGET:
 		return parse_number(text, true, &o->budget_bytes);
+	case PAGE_CACHE:
+		return parse_number(text, true, &o->page_cache_bytes) &&
+		       o->page_cache_bytes;
+	case RECORD_CACHE:
+		return parse_number(text, true, &o->record_cache_bytes) &&
+		       o->record_cache_bytes;
 	case WRITERS:
 		return parse_unsigned(text, 256, &o->writers) && o->writers;
 	case READERS:
@@ -119,6 +133,8 @@ static void take_flag(struct options *o, int option)
 {
 	if (option == LOG_SEGMENTS)
 		o->log_segments = true;
+	else if (option == SHORT_READS)
+		o->short_reads = true;
 	else if (option == BEFORE)
 		o->before = true;
 	else
@@ -147,7 +163,7 @@ static bool take_option(struct options *o, int option)
 {
 	const char **path = path_of(o, option);
 
-	if (option == LOG_SEGMENTS || option == BEFORE || option == QUIET)
+	if (names[option - BUDGET].has_arg == no_argument)
 		take_flag(o, option);
 	else if (path)
 		*path = optarg;
@@ -260,13 +276,37 @@ static bool check_budget(const struct options *o)
 	return false;
 }
 
+static bool check_caches(const struct options *o)
+{
+	if (o->page_cache_bytes < SEG_MIN_BYTES ||
+	    o->page_cache_bytes > BUDGET_MOST)
+		return refuse("--page-cache", "out of range (4 KiB to 16 TiB - "
+			      "4 KiB)");
+	if (o->record_cache_bytes < SEG_MIN_BYTES ||
+	    o->record_cache_bytes > BUDGET_MOST)
+		return refuse("--record-cache", "out of range (4 KiB to 16 TiB "
+			      "- 4 KiB)");
+	return true;
+}
+
 static bool check(const struct options *o)
 {
 	if (!o->file_count) {
 		fprintf(stderr, "ingest: no file is named; see --help\n");
 		return false;
 	}
-	return check_budget(o) && check_outputs(o);
+	if (o->before && o->short_reads)
+		return refuse("--short-reads", "was not to be had --before");
+	return check_budget(o) && check_caches(o) && check_outputs(o);
+}
+
+/* May be more than the budget: the limit makes them give back. */
+static void set_defaults(struct options *o)
+{
+	if (!o->page_cache_bytes)
+		o->page_cache_bytes = o->budget_bytes / 8;
+	if (!o->record_cache_bytes)
+		o->record_cache_bytes = o->budget_bytes / 4;
 }
 
 bool options_parse(struct options *ret, int argc, char **argv, int *ret_status)
@@ -295,5 +335,6 @@ bool options_parse(struct options *ret, int argc, char **argv, int *ret_status)
 	}
 	ret->files = argv + optind;
 	ret->file_count = (unsigned)(argc - optind);
+	set_defaults(ret);
 	return check(ret);
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A reader fetches pages that are committed, at random while the writers
- * write, and compares some of the records with the input.  Once all is
- * written, the readers share out all pages and compare every record; what
- * they saw must cover the input exactly once.
+ * A reader fetches pages that are committed, skewed as such reads are, while
+ * the writers write, and compares some of the records with the input.  Once
+ * all is written, the readers share out all pages and compare every record;
+ * what they saw must cover the input exactly once.  A page is pinned while it
+ * is looked at; with --short-reads some are read without a pin.
  */
 #include "ingest.h"
 
@@ -13,25 +14,39 @@
 #include "ingest_leaf.h"
 
 #define SAMPLES 16
-#define PATIENCE_NS UINT64_C(20000000000)
+#define SHORT_SAMPLES 4
+#define SHORT_BYTES 256		/* of a record, in a short read */
 
 struct reader {
 	struct job *job;
+	uint64_t tag;
 	uint64_t random;
 	uint64_t cover;
 	uint64_t bytes;
 };
 
-static int fetch(struct reader *r, uint64_t key, struct mem_page **ret_page)
+/* What is seen is never older than what was committed before one asked. */
+static void check_version(struct job *job, uint64_t key,
+			  const struct mem_page *page,
+			  const struct page_entry *asked)
 {
-	struct job *job = r->job;
-	struct page_entry entry;
+	uint64_t fragments = leaf_head(job->mem, page)->fragments;
 
-	store_entry(&job->store, key, &entry);
-	if (!entry.fragments)
-		return -ENOENT;
-	return store_load(&job->store, job->mem, key, &entry,
-			  job->options->records_per_page, ret_page);
+	if (fragments < asked->revealed)
+		job_fail(job, "page %llu: %u fragments are committed, but the "
+			 "one seen has %llu", (unsigned long long)key,
+			 asked->revealed, (unsigned long long)fragments);
+}
+
+static int fetch(struct reader *r, uint64_t key,
+		 const struct page_entry *entry, struct mem_pin *ret_pin)
+{
+	const struct mem_cache_ops *ops = r->job->mem->cache_ops;
+	int rc = caches_get(r->job, key, r->tag, ret_pin);
+
+	if (rc == 0)
+		check_version(r->job, key, ops->pinned(ret_pin), entry);
+	return rc;
 }
 
 static bool record_is_equal(struct job *job, const char *slots,
@@ -50,10 +65,13 @@ static void report_difference(struct job *job, uint64_t key,
 		 id->bytes, (unsigned long long)id->start);
 }
 
-static void finish_page(struct job *job, struct mem_page *page)
+static void finish_page(struct job *job, struct mem_pin *pin)
 {
-	if (job->mem->ops->page_release(page))
-		job_fail(job, "a page could not be released");
+	int rc = job->mem->cache_ops->unpin(pin);
+
+	if (rc)
+		job_fail(job, "a page could not be unpinned: %s",
+			 strerror(-rc));
 }
 
 static void check_samples(struct reader *r, uint64_t key,
@@ -74,25 +92,91 @@ static void check_samples(struct reader *r, uint64_t key,
 	}
 }
 
-/* One page at random; without one, or without memory, it is a skip. */
-static void read_random(struct reader *r)
+/* What a short read takes along: the input is compared afterwards. */
+struct excerpt {
+	struct leaf_id id;
+	char data[SHORT_BYTES];
+};
+
+static void copy_excerpts(struct reader *r, const struct mem_page *page,
+			  struct excerpt *excerpts)
+{
+	const struct leaf_head *head = leaf_head(r->job->mem, page);
+	const char *slots = leaf_slots(r->job->mem, page);
+	unsigned i;
+
+	for (i = 0; i < SHORT_SAMPLES; i++) {
+		struct excerpt *e = &excerpts[i];
+
+		e->id = head->ids[random_next(&r->random) % head->records];
+		if (e->id.bytes > SHORT_BYTES)
+			e->id.bytes = SHORT_BYTES;
+		memcpy(e->data, slots + e->id.at, e->id.bytes);
+	}
+}
+
+/* False: it is not in the cache.  Nothing blocks inside of the section. */
+static bool read_short(struct reader *r, uint64_t key,
+		       const struct page_entry *entry)
 {
 	struct job *job = r->job;
-	uint64_t pages = store_pages(&job->store);
-	uint64_t key = random_next(&r->random) % (pages ? pages : 1);
+	struct excerpt excerpts[SHORT_SAMPLES];
 	struct mem_page *page;
-	int rc = pages ? fetch(r, key, &page) : -ENOENT;
+	unsigned i;
+	int rc;
+
+	seg_read_begin();
+	rc = job->mem->cache_ops->peek(job->caches.pages, key, &page);
+	if (rc == 0) {
+		check_version(job, key, page, entry);
+		copy_excerpts(r, page, excerpts);
+	}
+	seg_read_end();
+	for (i = 0; rc == 0 && i < SHORT_SAMPLES; i++) {
+		struct leaf_id id = excerpts[i].id;
+
+		id.at = 0;
+		if (!record_is_equal(job, excerpts[i].data, &id))
+			report_difference(job, key, &id);
+	}
+	return rc == 0;
+}
+
+/* Without memory it is a skip. */
+static void read_pinned(struct reader *r, uint64_t key,
+			const struct page_entry *entry)
+{
+	struct job *job = r->job;
+	struct mem_pin pin;
+	int rc = fetch(r, key, entry, &pin);
 
 	if (rc == 0) {
-		check_samples(r, key, page);
-		finish_page(job, page);
+		check_samples(r, key, job->mem->cache_ops->pinned(&pin));
+		finish_page(job, &pin);
 		tally_add(&job->tally.reads, 1);
 	} else if (rc == -ENOMEM) {
 		tally_add(&job->tally.read_skips, 1);
-	} else if (rc != -ENOENT) {
+	} else {
 		job_fail(job, "page %llu cannot be read: %s",
 			 (unsigned long long)key, strerror(-rc));
 	}
+}
+
+static void read_random(struct reader *r)
+{
+	struct job *job = r->job;
+	struct page_entry entry;
+	uint64_t key;
+
+	if (!store_pick(&job->store, random_next(&r->random), &key, &entry))
+		return;
+	if (job->options->short_reads && random_next(&r->random) % 2 &&
+	    read_short(r, key, &entry)) {
+		tally_add(&job->tally.reads, 1);
+		tally_add(&job->tally.peeks, 1);
+		return;
+	}
+	read_pinned(r, key, &entry);
 }
 
 /* Compares all records and adds them to what is covered. */
@@ -119,34 +203,42 @@ static void check_all(struct reader *r, uint64_t key,
 
 /* As fetch(), but memory that is refused is waited for, in the end alone. */
 static int fetch_patiently(struct reader *r, uint64_t key,
-			   struct mem_page **ret_page)
+			   struct mem_pin *ret_pin)
 {
-	int rc = fetch(r, key, ret_page);
+	struct page_entry entry;
 	uint64_t since;
+	int rc;
 
+	store_entry(&r->job->store, key, &entry);
+	rc = fetch(r, key, &entry, ret_pin);
 	if (rc != -ENOMEM)
 		return rc;
 	job_gate(r->job);
 	since = now_ns();
 	do
-		rc = fetch(r, key, ret_page);
-	while (rc == -ENOMEM && now_ns() - since < PATIENCE_NS);
+		rc = fetch(r, key, &entry, ret_pin);
+	while (rc == -ENOMEM && now_ns() - since < job_patience_ns(r->job));
 	job_ungate(r->job);
 	return rc;
 }
 
 static void verify_page(struct reader *r, uint64_t key)
 {
-	struct mem_page *page;
-	int rc = fetch_patiently(r, key, &page);
+	struct job *job = r->job;
+	struct mem_pin pin;
+	int rc = fetch_patiently(r, key, &pin);
 
+	if (rc == -ENOMEM && job->options->before) {
+		job_fail(job, OUT_OF_MEMORY);
+		return;
+	}
 	if (rc) {
-		job_fail(r->job, "page %llu cannot be verified: %s",
+		job_fail(job, "page %llu cannot be verified: %s",
 			 (unsigned long long)key, strerror(-rc));
 		return;
 	}
-	check_all(r, key, page);
-	finish_page(r->job, page);
+	check_all(r, key, job->mem->cache_ops->pinned(&pin));
+	finish_page(job, &pin);
 }
 
 /* Waits for the first committed page. */
@@ -181,7 +273,11 @@ void *reader_run(void *arg)
 {
 	struct worker *worker = arg;
 	struct job *job = worker->job;
-	struct reader r = { .job = job, .random = worker->seed };
+	struct reader r = {
+		.job = job,
+		.tag = worker->number - job->options->writers + 1,
+		.random = worker->seed,
+	};
 
 	await_pages(job);
 	/* acquire <- verify() in ingest.c: all of the pass is written */

@@ -10,11 +10,12 @@
 #include "ingest_timeline.h"
 
 #define MIB (1024.0 * 1024.0)
-#define COLUMNS 120		/* of a line of progress, at the most */
+#define COLUMNS 150		/* of a line of progress, at the most */
 #define ULL(x) ((unsigned long long)(x))
 
 static void print_progress(struct progress *progress, struct job *job,
-			   const struct figures *f, uint64_t now)
+			   const struct figures *f, uint64_t evicted,
+			   uint64_t now)
 {
 	uint64_t records = tally_get(&job->tally.records);
 	uint64_t bytes = tally_get(&job->tally.bytes);
@@ -25,7 +26,7 @@ static void print_progress(struct progress *progress, struct job *job,
 
 	snprintf(line, sizeof(line), "%5.1f s #%llu %-6s %4.2f Mrec/s "
 		 "%3.0f MiB/s | active %.0f charged %.0f mapped %.0f of %.0f "
-		 "MiB | regions +%llu -%llu | refused %llu",
+		 "MiB | regions +%llu -%llu | refused %llu | evicted %llu",
 		 (double)(now - job->start_ns) / 1e9,
 		 ULL(tally_get(&job->tally.passes) + (phase != JOB_DECAYS)),
 		 names[phase],
@@ -34,7 +35,7 @@ static void print_progress(struct progress *progress, struct job *job,
 		 (double)f->active_bytes / MIB, (double)f->charged / MIB,
 		 (double)f->mapped / MIB, (double)f->limit / MIB,
 		 ULL(f->regions_mapped), ULL(f->regions_unmapped),
-		 ULL(f->refusals));
+		 ULL(f->refusals), ULL(evicted));
 	fputs(line, stdout);
 	progress->last_records = records;
 	progress->last_bytes = bytes;
@@ -42,7 +43,8 @@ static void print_progress(struct progress *progress, struct job *job,
 }
 
 void progress_tick(struct progress *progress, struct job *job,
-		   const struct figures *figures, uint64_t now)
+		   const struct figures *figures, uint64_t evicted,
+		   uint64_t now)
 {
 	bool tty = isatty(STDOUT_FILENO);
 
@@ -55,7 +57,7 @@ void progress_tick(struct progress *progress, struct job *job,
 	progress->next_ns = now + (tty ? 500000000u : 2000000000u);
 	if (tty)
 		printf("\r");
-	print_progress(progress, job, figures, now);
+	print_progress(progress, job, figures, evicted, now);
 	printf(tty ? "\033[K" : "\n");
 	progress->open_line = tty;
 	fflush(stdout);
@@ -72,17 +74,20 @@ int report_start(struct job *job)
 	const struct options *o = job->options;
 
 	printf("ingest: %u file%s, %llu bytes; memory from %s, "
-	       "budget %.1f MiB;\n        %u writers, %u readers, epochs of "
+	       "budget %.1f MiB,\n        PageCache %.1f MiB, RecordPageCache "
+	       "%.1f MiB;\n        %u writers, %u readers, epochs of "
 	       "%u pairs, %u records a page; seed %llu\n",
 	       o->file_count, o->file_count == 1 ? "" : "s",
 	       ULL(job->input.bytes), job->mem->ops->name,
-	       (double)o->budget_bytes / MIB, o->writers, o->readers, o->epoch,
-	       o->records_per_page, ULL(o->seed));
+	       (double)o->budget_bytes / MIB,
+	       (double)o->page_cache_bytes / MIB,
+	       (double)o->record_cache_bytes / MIB, o->writers, o->readers,
+	       o->epoch, o->records_per_page, ULL(o->seed));
 	if (!o->quiet)
 		printf("progress: #pass; records and bytes packed a second, the"
 		       " time of the verification\n          included; memory;"
 		       " regions mapped (+) and unmapped (-); allocations "
-		       "refused\n");
+		       "refused;\n          pages that the caches evicted\n");
 	return fflush(stdout) ? -errno : 0;
 }
 
@@ -115,8 +120,11 @@ static void report_work(struct job *job)
 	row("packed", "%llu bytes, %llu records, %llu pages",
 	    ULL(tally_get(&t->bytes)), ULL(tally_get(&t->records)),
 	    ULL(tally_get(&t->pages)));
-	row("fragments", "%llu, %llu pages loaded to be continued",
+	row("fragments", "%llu; %llu pages taken to be continued",
 	    ULL(tally_get(&t->fragments)), ULL(tally_get(&t->reopened)));
+	row("", "(%llu whole out of RecordPageCache; hidden while pinned: "
+	    "%llu)", ULL(tally_get(&t->taken_whole)),
+	    ULL(tally_get(&t->take_removes)));
 	row("epochs", "%llu commits, of these early for want of memory %llu",
 	    ULL(tally_get(&t->commits)), ULL(tally_get(&t->early_commits)));
 	row("store", "%llu bytes at the most, in %s", ULL(job->store.peak),
@@ -126,11 +134,39 @@ static void report_work(struct job *job)
 	    rate(tally_get(&t->records), ns) / 1e6);
 	row("random reads", "%llu pages, %llu skipped for want of memory",
 	    ULL(tally_get(&t->reads)), ULL(tally_get(&t->read_skips)));
+	if (job->options->short_reads)
+		row("of these without a pin", "%llu",
+		    ULL(tally_get(&t->peeks)));
 	row("verified", "%llu bytes, %llu pages, all equal (%.1f MiB/s)",
 	    ULL(tally_get(&t->verified_bytes)),
 	    ULL(tally_get(&t->verified_pages)),
 	    rate(tally_get(&t->verified_bytes), tally_get(&t->verify_ns)) /
 		    MIB);
+}
+
+static void report_cache(struct job *job, struct mem_cache *cache,
+			 const char *name, const struct cache_peak *peak)
+{
+	struct cache_figures f;
+
+	job->mem->cache_ops->figures(cache, &f);
+	row(name, "%llu hits, %llu misses: %.1f %% hits; %llu loads",
+	    ULL(f.hits), ULL(f.misses), 100.0 * (double)f.hits /
+	    (double)(f.hits + f.misses ? f.hits + f.misses : 1), ULL(f.loads));
+	row("  evictions", "%llu too heavy, %llu at the limit; listener called "
+	    "for %llu", ULL(f.evictions), ULL(f.reclaims),
+	    ULL(f.heard_evicted));
+	row("  other ways out", "%llu taken, %llu removed or cleared",
+	    ULL(f.takes), ULL(f.removals));
+	row("  weight", "%.2f MiB at the most of %.2f (sampled), now %.2f",
+	    (double)peak->weight / MIB, (double)f.max_weight / MIB,
+	    (double)f.weight / MIB);
+	row("  pinned", "%.2f MiB at the most (sampled), now %.2f",
+	    (double)peak->pinned / MIB, (double)f.pinned / MIB);
+	row("  keeps of the memory", "%.2f MiB at the most (sampled), now %.2f",
+	    (double)peak->held / MIB, (double)f.held / MIB);
+	if (f.pinned)
+		job->mem->cache_ops->print_pins(cache);
 }
 
 static void report_memory(struct job *job, const struct timeline *timeline,
@@ -145,7 +181,8 @@ static void report_memory(struct job *job, const struct timeline *timeline,
 	row("peak charged", "%.2f MiB (%.1f %% of the limit)",
 	    (double)f.peak_charged / MIB,
 	    100.0 * (double)f.peak_charged / (double)f.limit);
-	row("samples", "%zu, every one within the limit", timeline->count);
+	row("samples", "%zu, each with no more charged than the limit",
+	    timeline->count);
 	row("regions", "%llu mapped, %llu unmapped", ULL(f.regions_mapped),
 	    ULL(f.regions_unmapped));
 	row("segments", "%llu allocated, %llu released, %llu active",
@@ -158,6 +195,7 @@ static void report_memory(struct job *job, const struct timeline *timeline,
 	row("longest allocate", "%.3f ms (refused: %.3f ms)",
 	    (double)tally_get(&mem->longest_ns) / 1e6,
 	    (double)tally_get(&mem->refused_ns) / 1e6);
+	mem->ops->print_refusal(mem->state);
 	row("deferred peak", "%.2f MiB (sampled)",
 	    (double)timeline->deferred_peak / MIB);
 	row("mapped after the drain", "%.2f MiB",
@@ -170,7 +208,12 @@ void report(struct job *job, const struct timeline *timeline,
 	    const struct ending *ending)
 {
 	printf("\nreport\n");
-	report_work(job);
+	if (!job_failed(job))
+		report_work(job);
+	report_cache(job, job->caches.fragments, "PageCache",
+		     &timeline->fragments);
+	report_cache(job, job->caches.pages, "RecordPageCache",
+		     &timeline->pages);
 	report_memory(job, timeline, ending);
 	fflush(stdout);
 }

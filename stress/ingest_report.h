@@ -21,7 +21,8 @@ struct progress {
 
 /* Called with every sample; shows something now and then. */
 void progress_tick(struct progress *progress, struct job *job,
-		   const struct figures *figures, uint64_t now);
+		   const struct figures *figures, uint64_t evicted,
+		   uint64_t now);
 void progress_end(struct progress *progress);
 
 /* How the memory was at the end. */
@@ -31,6 +32,7 @@ struct ending {
 	double decay_ms;	/* how long that took */
 };
 
+/* Of a job that failed, only the memory. */
 void report(struct job *job, const struct timeline *timeline,
 	    const struct ending *ending);
 

@@ -60,6 +60,7 @@ void store_reset(struct store *store)
 {
 	pthread_mutex_lock(&store->lock);
 	store->pages = 0;
+	store->reveals = 0;
 	pthread_mutex_unlock(&store->lock);
 	store->end = 0;
 }
@@ -120,6 +121,52 @@ void store_publish(struct store *store, uint64_t key, uint64_t at,
 	entry->bytes[entry->fragments] = bytes;
 	entry->fragments++;
 	pthread_mutex_unlock(&store->lock);
+}
+
+void store_reveal(struct store *store, uint64_t key)
+{
+	struct page_entry *entry;
+
+	pthread_mutex_lock(&store->lock);
+	entry = &store->entries[key];
+	entry->revealed = entry->fragments;
+	store->recent[store->reveals++ % STORE_RECENT] = key;
+	pthread_mutex_unlock(&store->lock);
+}
+
+/* Where of n things: the eighth power of a number in [0, 1). */
+static uint64_t skewed(uint64_t random, uint64_t n)
+{
+	uint64_t u = random >> 32;
+	unsigned i;
+
+	for (i = 0; i < 3; i++)
+		u = u * u >> 32;
+	return u * n >> 32;
+}
+
+static uint64_t recent_key(const struct store *store, uint64_t random)
+{
+	uint64_t known = store->reveals < STORE_RECENT ? store->reveals
+						       : STORE_RECENT;
+
+	return store->recent[(random >> 32) % known];
+}
+
+bool store_pick(struct store *store, uint64_t random, uint64_t *ret_key,
+		struct page_entry *ret)
+{
+	bool recent = random % 4 == 0;
+
+	*ret = (struct page_entry){ 0 };
+	pthread_mutex_lock(&store->lock);
+	if (store->reveals) {
+		*ret_key = recent ? recent_key(store, random)
+				  : skewed(random, store->pages);
+		*ret = store->entries[*ret_key];
+	}
+	pthread_mutex_unlock(&store->lock);
+	return ret->revealed;
 }
 
 int store_append(struct store *store, const void *buffer, size_t bytes)

@@ -19,6 +19,7 @@
 
 #define FRAGMENTS_MAX 3
 #define FRAGMENT_ID_MAX 13	/* bytes of an encoded id, at the most */
+#define STORE_RECENT 256
 
 struct fragment_head {
 	uint32_t magic;
@@ -32,8 +33,15 @@ struct fragment_head {
 	uint64_t sum;		/* of all of the fragment, this being 0 */
 };
 
+/*
+ * A new fragment becomes known in two steps, with the page leaving the cache
+ * between them: first loads bring it, then readers ask for it.  So what they
+ * find in the cache is never older than what they asked for: it was loaded
+ * before the first step and removed, or after it and is new.
+ */
 struct page_entry {
-	uint32_t fragments;
+	uint32_t revealed;	/* fragments that readers ask for */
+	uint32_t fragments;	/* fragments that are loaded; as many or more */
 	uint32_t bytes[FRAGMENTS_MAX];
 	uint64_t at[FRAGMENTS_MAX];
 };
@@ -48,6 +56,8 @@ struct store {
 	struct page_entry *entries;
 	uint64_t pages;
 	uint64_t capacity;
+	uint64_t recent[STORE_RECENT];	/* keys; what was revealed last */
+	uint64_t reveals;
 };
 
 /* The most that the fragment of such a page takes. */
@@ -75,9 +85,21 @@ uint64_t store_pages(struct store *store);
 /* The fragments that are committed so far, maybe none.  MT-Safe. */
 void store_entry(struct store *store, uint64_t key, struct page_entry *ret);
 
-/* Makes a fragment known, when it is in the file.  MT-Safe. */
+/*
+ * A page that a reader may ask for, by a random number, and its entry: of
+ * four, one was written lately, three are anywhere, but four of five of these
+ * in a fifth of the pages, and half of them in one in 250, as such draws are.
+ * False: the page is not committed yet.  MT-Safe.
+ */
+bool store_pick(struct store *store, uint64_t random, uint64_t *ret_key,
+		struct page_entry *ret);
+
+/* Makes a fragment that is in the file known to loads.  MT-Safe. */
 void store_publish(struct store *store, uint64_t key, uint64_t at,
 		   uint32_t bytes);
+
+/* Makes all that loads bring known to readers.  MT-Safe. */
+void store_reveal(struct store *store, uint64_t key);
 
 /* Writes all of the buffer at the end.  Errors: what write() says. */
 int store_append(struct store *store, const void *buffer, size_t bytes);
@@ -91,14 +113,20 @@ size_t fragment_encode(struct mem *mem, uint64_t key, uint32_t number,
 		       const struct mem_page *modified, char *buffer);
 
 /*
- * Loads a page: each fragment into a segment of its own, then all records
- * together into a new page, which is the caller's.
- * Errors: -ENOMEM, nothing is held; -EBADMSG a checksum or a number in the
- * fragments is wrong; -EFAULT a segment was not taken back; else what read()
- * says.
+ * Reads one fragment, as it is encoded, into a page of one segment.
+ * Errors: -ENOMEM; -EBADMSG its checksum or a number in it is wrong; else what
+ * read() says.
  */
-int store_load(struct store *store, struct mem *mem, uint64_t key,
-	       const struct page_entry *entry, unsigned records,
-	       struct mem_page **ret_page);
+int fragment_read(struct store *store, struct mem *mem, uint64_t key,
+		  const struct page_entry *entry, uint32_t number,
+		  struct mem_page **ret_fragment);
+
+/*
+ * Adds all records of the fragments to a new page, the caller's.
+ * Errors: -ENOMEM; -EBADMSG they do not make up a whole page.
+ */
+int fragments_combine(struct mem *mem, struct mem_page *const *fragments,
+		      uint32_t count, unsigned records,
+		      struct mem_page **ret_page);
 
 #endif

@@ -6,10 +6,10 @@
 #include "ingest_timeline.h"
 
 #define WIDTH 1100
-#define HEIGHT 480
+#define HEIGHT 520
 #define LEFT 70
 #define RIGHT 20
-#define TOP 84
+#define TOP 112
 #define BOTTOM 50
 #define PLOT_WIDTH (WIDTH - LEFT - RIGHT)
 #define PLOT_HEIGHT (HEIGHT - TOP - BOTTOM)
@@ -17,11 +17,15 @@
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
 
-#define ACTIVE "fill='#8fc98f'"
+#define ACTIVE "fill='#b9dfb9'"
+#define CACHES "fill='#5aa0a8'"
+#define PINNED "stroke='#7a1fa2' stroke-width='1.5'"
 #define CHARGED "stroke='#f5a623' stroke-width='5' stroke-linejoin='round'"
 #define MAPPED "stroke='#1c4fa8' stroke-width='1.3'"
 #define LIMIT "stroke='#444' stroke-width='1.5' stroke-dasharray='7 4'"
 #define BEFORE "stroke='#d03030' stroke-width='3'"
+#define BEFORE_ACTIVE "stroke='#d03030' stroke-width='1.2' " \
+	"stroke-dasharray='4 2'"
 
 static const char svg_head[] =
 	"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 "
@@ -49,6 +53,16 @@ static uint64_t charged_of(const struct sample *sample)
 static uint64_t active_of(const struct sample *sample)
 {
 	return sample->active;
+}
+
+static uint64_t caches_of(const struct sample *sample)
+{
+	return sample->caches;
+}
+
+static uint64_t pinned_of(const struct sample *sample)
+{
+	return sample->pinned;
 }
 
 static double x_of(const struct plot *plot, double ms)
@@ -195,42 +209,64 @@ static void draw_overlay(const struct plot *plot, const struct timeline *t)
 	const struct sample *last = &t->samples[t->count - 1];
 	double x = x_of(plot, last->ms);
 	double y = y_of(plot, (double)last->mapped);
-	char text[128];
+	char text[160];
 
-	snprintf(text, sizeof(text), "the old way, stopped after %.0f s, "
-		 "%.0f MiB still mapped", last->ms / 1000,
+	snprintf(text, sizeof(text), "the old way, stopped after %.0f s: "
+		 "evicted %llu, %.0f MiB still mapped", last->ms / 1000,
+		 (unsigned long long)last->evicted,
 		 (double)last->mapped / MIB);
+	draw_line(plot, t, active_of, BEFORE_ACTIVE);
 	draw_line(plot, t, mapped_of, BEFORE);
 	fprintf(plot->file, "<circle cx='%.1f' cy='%.1f' r='4' "
 		"fill='#d03030'/>\n", x, y);
 	draw_label(plot, x, y - 8, "fill='#d03030'", text);
 }
 
+struct key {
+	bool area;
+	const char *style;
+	const char *text;
+	int x, y;
+};
+
 /* As it is drawn: an area or a line. */
-static void draw_key(const struct plot *plot, int x, bool area,
-		     const char *style, const char *text)
+static void draw_key(const struct plot *plot, const struct key *key)
 {
-	if (area)
-		fprintf(plot->file, "<rect x='%d' y='40' width='26' "
-			"height='10' %s/>", x, style);
+	if (key->area)
+		fprintf(plot->file, "<rect x='%d' y='%d' width='26' "
+			"height='10' %s/>", key->x, key->y - 9, key->style);
 	else
-		fprintf(plot->file, "<line x1='%d' x2='%d' y1='45' y2='45' "
-			"%s/>", x, x + 26, style);
-	fprintf(plot->file, "<text x='%d' y='49'>%s</text>\n", x + 32, text);
+		fprintf(plot->file, "<line x1='%d' x2='%d' y1='%d' y2='%d' "
+			"%s/>", key->x, key->x + 26, key->y - 4, key->y - 4,
+			key->style);
+	fprintf(plot->file, "<text x='%d' y='%d'>%s</text>\n", key->x + 32,
+		key->y, key->text);
 }
 
-static void draw_keys(const struct plot *plot, uint64_t limit, bool overlay)
+static void draw_keys(const struct plot *plot, const struct sample *last,
+		      bool overlay)
 {
-	char text[64];
+	char limit[64], caches[96];
+	const struct key keys[] = {
+		{ true, ACTIVE, "active (handed out)", LEFT, 49 },
+		{ true, CACHES, caches, LEFT + 165, 49 },
+		{ false, PINNED, "pinned", LEFT + 500, 49 },
+		{ false, CHARGED, "charged to the budget", LEFT, 71 },
+		{ false, MAPPED, "mapped", LEFT + 180, 71 },
+		{ false, LIMIT, limit, LEFT + 275, 71 },
+		{ false, BEFORE, "mapped in the old way: all at the start",
+		  LEFT + 430, 71 },
+		{ false, BEFORE_ACTIVE, "active in the old way", LEFT + 730,
+		  71 },
+	};
+	size_t i, count = sizeof(keys) / sizeof(keys[0]);
 
-	snprintf(text, sizeof(text), "limit, %g MiB", (double)limit / MIB);
-	draw_key(plot, LEFT, true, ACTIVE, "active (handed out)");
-	draw_key(plot, LEFT + 165, false, CHARGED, "charged to the budget");
-	draw_key(plot, LEFT + 345, false, MAPPED, "mapped");
-	draw_key(plot, LEFT + 440, false, LIMIT, text);
-	if (overlay)
-		draw_key(plot, LEFT + 590, false, BEFORE, "mapped in the old "
-			 "way: all at the start, never given back");
+	snprintf(limit, sizeof(limit), "limit, %g MiB",
+		 (double)last->limit / MIB);
+	snprintf(caches, sizeof(caches), "of this in the caches (pages "
+		 "evicted: %llu)", (unsigned long long)last->evicted);
+	for (i = 0; i < (overlay ? count : count - 2); i++)
+		draw_key(plot, &keys[i]);
 }
 
 static void draw_title(const struct plot *plot, struct job *job)
@@ -262,20 +298,22 @@ static void scale(struct plot *plot, const struct timeline *t)
 static void draw(const struct plot *plot, const struct timeline *t,
 		 const struct timeline *overlay)
 {
-	uint64_t limit = t->samples[t->count - 1].limit;
+	const struct sample *last = &t->samples[t->count - 1];
 
 	draw_title(plot, t->job);
 	draw_scales(plot);
 	draw_area(plot, t, active_of, ACTIVE);
+	draw_area(plot, t, caches_of, CACHES);
 	/* often equal: thinner lines on broader ones show them all */
 	draw_line(plot, t, charged_of, CHARGED);
 	if (overlay->count)
 		draw_overlay(plot, overlay);
 	draw_line(plot, t, mapped_of, MAPPED);
-	draw_level(plot, (double)limit, LIMIT);
+	draw_line(plot, t, pinned_of, PINNED);
+	draw_level(plot, (double)last->limit, LIMIT);
 	if (t->job_end_ms > 0)
 		draw_mark(plot, t->job_end_ms);
-	draw_keys(plot, limit, overlay->count > 0);
+	draw_keys(plot, last, overlay->count > 0);
 }
 
 int svg_open(const char *name, FILE **ret)

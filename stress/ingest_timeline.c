@@ -2,6 +2,7 @@
 #include "ingest_timeline.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,15 @@
 
 #define TICK_MS 20
 
-static const char csv_head[] = "ms,limit,charged,mapped,active,deferred\n";
+static const char csv_head[] =
+	"ms,limit,charged,mapped,active,deferred,caches,pinned,evicted\n";
+
+/* One look at all there is. */
+struct look {
+	struct figures memory;
+	struct cache_figures pages;
+	struct cache_figures fragments;
+};
 
 static void check(struct timeline *timeline, const struct figures *figures)
 {
@@ -39,9 +48,18 @@ static bool make_room(struct timeline *timeline)
 	return true;
 }
 
-static void keep(struct timeline *timeline, const struct figures *figures,
+static void note_peak(struct cache_peak *peak, const struct cache_figures *f)
+{
+	peak->weight = f->weight > peak->weight ? f->weight : peak->weight;
+	peak->pinned = f->pinned > peak->pinned ? f->pinned : peak->pinned;
+	peak->held = f->held > peak->held ? f->held : peak->held;
+}
+
+static void keep(struct timeline *timeline, const struct look *look,
 		 uint64_t now)
 {
+	const struct figures *figures = &look->memory;
+
 	if (!make_room(timeline))
 		return;
 	timeline->samples[timeline->count++] = (struct sample){
@@ -51,20 +69,31 @@ static void keep(struct timeline *timeline, const struct figures *figures,
 		.mapped = figures->mapped,
 		.active = figures->active_bytes,
 		.deferred = figures->deferred,
+		.caches = look->pages.held + look->fragments.held,
+		.pinned = look->pages.pinned + look->fragments.pinned,
+		.evicted = look->pages.heard_evicted +
+			   look->fragments.heard_evicted,
 	};
 }
 
 static void tick(struct timeline *timeline, struct progress *progress)
 {
 	struct job *job = timeline->job;
-	struct figures figures;
+	const struct mem *mem = job->mem;
+	struct look look;
 	uint64_t now = now_ns();
 
-	job->mem->ops->figures(job->mem->state, &figures);
-	check(timeline, &figures);
-	keep(timeline, &figures, now);
+	mem->ops->figures(mem->state, &look.memory);
+	mem->cache_ops->figures(job->caches.pages, &look.pages);
+	mem->cache_ops->figures(job->caches.fragments, &look.fragments);
+	check(timeline, &look.memory);
+	note_peak(&timeline->pages, &look.pages);
+	note_peak(&timeline->fragments, &look.fragments);
+	keep(timeline, &look, now);
 	if (!job->options->quiet)
-		progress_tick(progress, job, &figures, now);
+		progress_tick(progress, job, &look.memory,
+			      look.pages.heard_evicted +
+				      look.fragments.heard_evicted, now);
 	job_tick(job, now);
 }
 
@@ -134,29 +163,21 @@ int timeline_write_csv(const struct timeline *timeline, FILE *file)
 	for (i = 0; i < timeline->count; i++) {
 		const struct sample *s = &timeline->samples[i];
 
-		fprintf(file, "%.1f,%llu,%llu,%llu,%llu,%llu\n", s->ms,
-			(unsigned long long)s->limit,
-			(unsigned long long)s->charged,
-			(unsigned long long)s->mapped,
-			(unsigned long long)s->active,
-			(unsigned long long)s->deferred);
+		fprintf(file, "%.1f,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%"
+			PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64
+			"\n", s->ms, s->limit, s->charged, s->mapped, s->active,
+			s->deferred, s->caches, s->pinned, s->evicted);
 	}
 	return stream_close(file);
 }
 
 static bool parse_sample(const char *line, struct sample *ret)
 {
-	unsigned long long limit, charged, mapped, active, deferred;
-
-	if (sscanf(line, "%lf,%llu,%llu,%llu,%llu,%llu", &ret->ms, &limit,
-		   &charged, &mapped, &active, &deferred) != 6)
-		return false;
-	ret->limit = limit;
-	ret->charged = charged;
-	ret->mapped = mapped;
-	ret->active = active;
-	ret->deferred = deferred;
-	return true;
+	return sscanf(line, "%lf,%" SCNu64 ",%" SCNu64 ",%" SCNu64 ",%" SCNu64
+		      ",%" SCNu64 ",%" SCNu64 ",%" SCNu64 ",%" SCNu64,
+		      &ret->ms, &ret->limit, &ret->charged, &ret->mapped,
+		      &ret->active, &ret->deferred, &ret->caches, &ret->pinned,
+		      &ret->evicted) == 9;
 }
 
 /* Times must be finite and in their order, or nothing can be drawn. */

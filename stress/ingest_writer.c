@@ -4,7 +4,8 @@
  * does: the complete page is the page as its own transaction sees it, the
  * modified one holds only what this epoch adds and becomes the next fragment.
  * Some pages are left open at the end of their share and continued two epochs
- * later: the fragments are loaded and combined to the new complete page.
+ * later: the page is taken out of the caches, or its fragments are and are
+ * combined, and it is the new complete page.
  *
  * Two intent logs take turns: one is filled while the committer has the
  * other.  When memory is refused, the pages at hand go into the log, the log
@@ -18,7 +19,6 @@
 #include "ingest_leaf.h"
 
 #define OPEN_MAX 64
-#define PATIENCE_NS UINT64_C(20000000000)
 
 /* A page that waits for its next fragment. */
 struct open_page {
@@ -91,12 +91,8 @@ static int load_pair(struct writer *w, const struct open_page *open)
 {
 	struct job *job = w->job;
 	unsigned records = job->options->records_per_page;
-	struct page_entry entry;
-	int rc;
+	int rc = caches_take(job, open->key, &w->complete);
 
-	store_entry(&job->store, open->key, &entry);
-	rc = store_load(&job->store, job->mem, open->key, &entry, records,
-			&w->complete);
 	if (rc == 0)
 		rc = leaf_create(job->mem, records, &w->modified);
 	if (rc)
@@ -270,9 +266,11 @@ static void starve(struct writer *w)
 {
 	if (commit_wait_any(&w->job->committer, &w->done) || !w->refused)
 		w->refused_ns = now_ns();
-	else if (now_ns() - w->refused_ns > PATIENCE_NS)
-		job_fail(w->job, "the budget is too small: "
-				 "no memory for one pair of pages");
+	else if (now_ns() - w->refused_ns > job_patience_ns(w->job))
+		job_fail(w->job, w->job->options->before ?
+			 OUT_OF_MEMORY :
+			 "the budget is too small: "
+			 "no memory for one pair of pages");
 	if (++w->refused > 3 && !w->gated && !job_failed(w->job)) {
 		job_gate(w->job);
 		w->gated = true;

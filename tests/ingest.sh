@@ -57,7 +57,46 @@ good "$(size "${three[@]}")" "${three[@]}" --seed 1
 good "$(size "${three[@]}")" "${three[@]}" --seed 2 --budget 4M --epoch 4 \
 	--records-per-page 100 --writers 8 --readers 3
 good 1 "$tmp/one"
-good "$(size "$tmp/lines")" "$tmp/lines" --before --budget 32M
+
+# a figure of a cache: cache, a pattern with one group
+figure() {
+	sed -n "/^  $1 /,/keeps of the memory/s/.*$2.*/\1/p" "$tmp/out"
+}
+EVICTED='listener called for \([0-9]*\)'
+# The caches: far too small for what is read, with and without short reads
+caches() {
+	local cache name
+
+	good "$(size "${three[@]}")" "${three[@]}" --budget 16M --epoch 8 \
+		--records-per-page 64 --readers 4 --log "$tmp/log" "$@"
+	for cache in PageCache RecordPageCache; do
+		name="\\] $cache EVICT: returning page [0-9]*, cause="
+		[ "$(figure $cache "$EVICTED")" -gt 0 ] ||
+			fail "$cache evicted nothing: $*"
+		[ "$(figure $cache "$EVICTED")" -eq \
+			"$(count "$name" "$tmp/log")" ] ||
+			fail "the log of $cache has other evictions: $*"
+		[ "$(figure $cache 'hits, \([0-9]*\) misses')" -gt 0 ] ||
+			fail "$cache was not asked: $*"
+		[ "$(figure $cache 'keeps .* now \([0-9.]*\)')" = 0.00 ] ||
+			fail "$cache kept something: $*"
+	done
+}
+caches
+caches --page-cache 256K --record-cache 512K
+caches --page-cache 4K --record-cache 4K
+caches --page-cache 1G --record-cache 1G --budget 6M --records-per-page 256
+caches --page-cache 256K --record-cache 512K --short-reads
+
+# The old way: it ends well if nothing comes to its limit, else out of memory;
+# the listener is never called.
+good "$(size "$tmp/lines")" "$tmp/lines" --before --budget 256M
+for cache in PageCache RecordPageCache; do
+	[ "$(figure $cache "$EVICTED")" -eq 0 ] || fail "the old $cache evicted"
+done
+refused 1 'out of memory' --before --budget 24M --seconds 60 "${three[@]}"
+grep -q 'mapped after the decay  *2[34]' "$tmp/out" ||
+	fail "the old way gave something back"
 
 good "$(size "$tmp/lines")" "$tmp/lines" --budget 16M --epoch 2 --log-segments \
 	--log "$tmp/log" --svg "$tmp/svg" --csv "$tmp/csv"
@@ -79,6 +118,14 @@ refused 2 'not a good value: 0' --writers 0 "$tmp/lines"
 refused 2 'are needed' --budget 1M "$tmp/lines"
 refused 2 'out of range (4 KiB to 16 TiB - 4 KiB)' --budget 17000G "$tmp/lines"
 refused 2 'out of range' --budget 4095 "$tmp/lines"
+for option in --page-cache --record-cache; do
+	refused 2 'not a good value: 0' $option 0 "$tmp/lines"
+	refused 2 'not a good value: 1T' $option 1T "$tmp/lines"
+	refused 2 'not a good value: -1' $option -1 "$tmp/lines"
+	refused 2 "$option: out of range" $option 4095 "$tmp/lines"
+	refused 2 "$option: out of range" $option 17000G "$tmp/lines"
+done
+refused 2 'not to be had' --before --short-reads --budget 256M "$tmp/lines"
 refused 2 'is an input' --store "$tmp/lines" "$tmp/lines"
 [ -s "$tmp/lines" ] || fail "the input was emptied"
 refused 1 'No such file' "$tmp/missing"
