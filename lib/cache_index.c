@@ -35,12 +35,12 @@ static bool chunk_make(struct cache_index *ix, unsigned k)
 
 	if (k >= INDEX_CHUNKS)
 		return false;
-	/* relaxed: under the lock */
-	if (u64_load_relaxed(&ix->chunk[k]))
+	if (ix->memory[k])
 		return true;
 	chunk = os_calloc(chunk_buckets(k), sizeof(struct atomic_u64));
 	if (!chunk)
 		return false;
+	ix->memory[k] = chunk;
 	/* release -> index_bucket_at() */
 	u64_store_release(&ix->chunk[k],
 			  (uint64_t)(uintptr_t)chunk - chunk_offset(k));
@@ -58,13 +58,8 @@ bool cache_index_init(struct cache_index *ix, bool (*settle)(struct work *))
 
 void cache_index_clear(struct cache_index *ix)
 {
-	for (unsigned k = 0; k < INDEX_CHUNKS; k++) {
-		/* relaxed: nobody else is there */
-		uint64_t zero = u64_load_relaxed(&ix->chunk[k]);
-
-		if (zero)
-			os_free((void *)(uintptr_t)(zero + chunk_offset(k)));
-	}
+	for (unsigned k = 0; k < INDEX_CHUNKS; k++)
+		os_free(ix->memory[k]);
 }
 
 void cache_index_settled(struct cache_index *ix)

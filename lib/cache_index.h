@@ -47,6 +47,7 @@ struct cache_index {
 	/* where bucket 0 would be, if all were in that chunk; 0: not made */
 	struct atomic_u64 chunk[INDEX_CHUNKS];
 	/* under the lock */
+	void *memory[INDEX_CHUNKS];	/* of the chunks */
 	uint32_t entries;
 	struct atomic_u32 settled;	/* grace period after a round */
 	struct work settle;		/* to be deferred when a round ends */

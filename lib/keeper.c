@@ -14,7 +14,10 @@
 #include "os.h"
 #include "rcu.h"
 
-enum { KEEPER_RETRY_NS = 10 * 1000 * 1000 };
+enum {
+	KEEPER_RETRY_NS = 10 * 1000 * 1000,
+	KEEPER_START_NS = 1000 * 1000 * 1000,
+};
 
 static struct {
 	struct work_queue queue;
@@ -23,6 +26,7 @@ static struct {
 	struct work *retry;		/* work that failed */
 	pthread_t thread;
 	uintptr_t generation;		/* of the thread that may work */
+	struct atomic_u32 began;	/* the thread is past its start */
 	bool running;
 } keeper = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
@@ -109,6 +113,9 @@ static void *keeper_main(void *generation)
 	uint32_t ticket = work_queue_ticket(&keeper.queue);
 	uint64_t sleep_ns;
 
+	/* release -> await_start() */
+	u32_store_release(&keeper.began, 1);
+	os_futex_wake_all(&keeper.began);
 	while (keeper_round((uintptr_t)generation, &sleep_ns)) {
 		work_queue_sleep(&keeper.queue, ticket, sleep_ns);
 		ticket = work_queue_ticket(&keeper.queue);
@@ -116,12 +123,34 @@ static void *keeper_main(void *generation)
 	return NULL;
 }
 
+/*
+ * A thread's start allocates, outside any lock of ours; under AddressSanitizer
+ * (gcc 12) a fork just then leaves the child an allocator that is locked for
+ * ever.  So whoever forks finds the thread past it.  Not for ever: in a child
+ * of a program whose own threads allocate, it may not get past.
+ */
+static void await_start(void)
+{
+	uint64_t now = os_now_ns();
+	uint64_t until = now + KEEPER_START_NS;
+
+	/* acquire <- keeper_main() */
+	while (!u32_load_acquire(&keeper.began) && now < until) {
+		os_futex_wait(&keeper.began, 0, until - now);
+		now = os_now_ns();
+	}
+}
+
 /* Under the lock. */
 static int start_thread(void)
 {
-	int ret = os_thread_start(&keeper.thread, keeper_main,
-				  (void *)keeper.generation);
+	int ret;
 
+	u32_store_relaxed(&keeper.began, 0); /* relaxed: not started yet */
+	ret = os_thread_start(&keeper.thread, keeper_main,
+			      (void *)keeper.generation);
+	if (!ret)
+		await_start();
 	keeper.running = !ret;
 	return ret ? -EAGAIN : 0;
 }
