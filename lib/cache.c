@@ -44,12 +44,6 @@ static uint64_t give(struct reclaimer *r, uint64_t bytes)
 	return given;
 }
 
-static void merge(struct seg_pin_info *list, const struct seg_pin_info *other)
-{
-	for (unsigned i = 0; i < SEG_PINS_MOST; i++)
-		list[i] = other[i];
-}
-
 static void report(struct reclaimer *r, struct seg_refusal *refusal)
 {
 	struct seg_cache *c = cache_of(r);
@@ -57,11 +51,12 @@ static void report(struct reclaimer *r, struct seg_refusal *refusal)
 
 	if (cache_is_foreign(c))
 		return;
-	merge(pins.longest, refusal->longest);
-	merge(pins.biggest, refusal->biggest);
+	/* On top of what other caches have put there. */
+	memcpy(pins.longest, refusal->longest, sizeof(pins.longest));
+	memcpy(pins.biggest, refusal->biggest, sizeof(pins.biggest));
 	pin_tags_report(&c->tags, &pins);
-	merge(refusal->longest, pins.longest);
-	merge(refusal->biggest, pins.biggest);
+	memcpy(refusal->longest, pins.longest, sizeof(pins.longest));
+	memcpy(refusal->biggest, pins.biggest, sizeof(pins.biggest));
 	refusal->tagged_pins = pins.tagged;
 	refusal->cache_weight += cache_weight(c);
 	refusal->pinned_weight += cache_pinned(c);

@@ -289,13 +289,12 @@ static bool evict_some(struct seg_cache *c, uint64_t limit, uint64_t most,
 	return true;
 }
 
-static bool lock_for(struct seg_cache *c, bool patient, struct farewell *f)
+/* As cache_lock(), without blocking; false: the gate is held. */
+static bool try_lock(struct seg_cache *c, struct farewell *f)
 {
 	f->count = 0;
-	if (!patient && !gate_try_long(&c->gate))
+	if (!gate_try_long(&c->gate))
 		return false;
-	if (patient)
-		gate_lock(&c->gate);
 	drain(c);
 	return true;
 }
@@ -309,7 +308,9 @@ uint64_t cache_evict_to(struct seg_cache *c, uint64_t limit, uint64_t most,
 
 	cache_hurry(c);
 	do {
-		if (!lock_for(c, patient, &f))
+		if (patient)
+			cache_lock(c, &f);
+		else if (!try_lock(c, &f))
 			break;
 		done = evict_some(c, limit, most, cause, &f, &evicted);
 		cache_unlock(c, &f);
