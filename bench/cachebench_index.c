@@ -21,10 +21,11 @@ static void *index_setup(const struct bench_setup *setup)
 __attribute__((noinline)) static const void *
 look_up(const struct seg_cache *cache, uint64_t key)
 {
-	const struct cache_entry *entry = cache_index_find(&cache->index, key);
+	uint64_t word;
+	const struct cache_entry *entry =
+		cache_index_find_first(&cache->index, key, &word);
 
-	/* acquire <- seg_cache_put(): what the value points to */
-	return entry ? ptr_load_acquire(&entry->value) : NULL;
+	return entry ? cache_index_value(entry, word) : NULL;
 }
 
 static inline const void *do_hit(void *state, uint64_t key)
@@ -74,8 +75,8 @@ int bench_lines(void)
 {
 	printf("Cache lines of its own that a hit touches:\n"
 	       "1. the bucket: %zu bytes, read; %zu buckets share a line\n"
-	       "2. the entry's first line (entries are aligned to %d bytes, "
-	       "of %zu):\n", sizeof(struct atomic_u64),
+	       "2. the entry (entries are aligned to %d bytes, of %zu):\n",
+	       sizeof(struct atomic_u64),
 	       CACHE_LINE / sizeof(struct atomic_u64), CACHE_LINE,
 	       sizeof(struct cache_entry));
 	print_field("link", offsetof(struct cache_entry, link), "read");

@@ -18,11 +18,11 @@ static inline const void *do_hit(void *state, uint64_t key)
 	const struct seg_cache *cache = state;
 	const struct cache_entry *entry;
 	const void *value;
+	uint64_t word;
 
 	rcu_enter();
-	entry = cache_index_find(&cache->index, key);
-	/* acquire <- seg_cache_put(): what the value points to */
-	value = entry ? ptr_load_acquire(&entry->value) : NULL;
+	entry = cache_index_find_first(&cache->index, key, &word);
+	value = entry ? cache_index_value(entry, word) : NULL;
 	rcu_leave();
 	return value;
 }

@@ -287,9 +287,9 @@ typedef int seg_cache_each_fn(void *ctx,
 			      const struct seg_cache_entry_info *info);
 
 /*
- * Calls fn for each entry.  What comes or goes meanwhile may be missed, and so
- * may a few others while the cache's table grows.  fn runs inside a read
- * section: it must not block, change the cache or fork.
+ * Calls fn for each entry.  What comes or goes meanwhile may be missed; while
+ * entries come, a few others may be missed or met twice, too.  fn runs inside a
+ * read section: it must not block, change the cache or fork.
  * Errors: -EINVAL a NULL; else what fn returned.  Lock-free.
  */
 SEG_API int seg_cache_each(struct seg_cache *cache, seg_cache_each_fn *fn,

@@ -133,7 +133,7 @@ int seg_cache_create(const struct seg_cache_options *options,
 	if (!c)
 		return -ENOMEM;
 	set_options(c, &o);
-	ret = cache_index_init(&c->index, cache_round_settled) ?
+	ret = cache_index_init(&c->index) ?
 	      keeper_join(&c->duty) : -ENOMEM;
 	if (ret) {
 		free_cache(c);
@@ -218,8 +218,8 @@ static uint64_t count_pinned(struct seg_cache *c, uint64_t *ret_pins)
 	unsigned side;
 
 	*ret_pins = 0;
-	for (e = c->hidden; e; e = e->older)
-		count_entry(e, &entries, ret_pins);
+	for (struct cache_record *r = c->hidden; r; r = r->older)
+		count_entry(r->entry, &entries, ret_pins);
 	for (uint32_t b = 0; b < cache_index_buckets(&c->index); b++)
 		for (e = cache_index_first(&c->index, b, &side); e;
 		     e = cache_index_next(e, side))
@@ -259,8 +259,7 @@ static void settle_down(struct seg_cache *c)
 		cache_hurry(c);
 		keeper_flush();
 		cache_lock(c, &f);
-		busy = c->slots.sending || c->slots.retired ||
-		       !cache_index_is_settled(&c->index);
+		busy = c->slots.sending || c->slots.retired;
 		cache_unlock(c, &f);
 	} while (busy);
 }

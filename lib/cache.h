@@ -2,7 +2,7 @@
 /*
  * The concurrent weighted cache.  Its parts, bottom to top:
  *   cache_entry   one entry and the word that decides about it
- *   cache_index   key -> entry under RCU
+ *   cache_index   key -> entry, read without a lock
  *   cache_policy  who leaves next (cache_ghost: who left before)
  *   cache_slots   the memory of entries
  *   gate          the one lock, which never makes a hit or an unpin wait
@@ -58,10 +58,12 @@ struct cache_slot {
 
 /* Growing counts of slow events; by cause the values that left. */
 enum cache_count {
+	/* under the gate */
 	COUNT_TAKES,
 	COUNT_CAUSE_FIRST = SEG_CAUSE_EVICTED,
 	COUNT_CAUSE_LAST = SEG_CAUSE_DESTROYED,
 	COUNT_INSERTS,
+	/* anywhere */
 	COUNT_LOADS,
 	COUNT_LOAD_FAILURES,
 	COUNT_LOAD_WAITS,
@@ -73,10 +75,8 @@ enum cache_count {
 struct seg_cache {
 	/* read by hits; written when the table grows */
 	struct cache_index index;
-	/* read by last unpins; written when resident crosses the maximum, and
-	 * when a round of splits has settled */
+	/* read by last unpins; written when resident crosses the maximum */
 	_Alignas(CACHE_LINE) struct atomic_u32 over;
-	struct atomic_u32 lags;		/* the table may grow now */
 	/* written at creation */
 	bool short_reads;
 	struct seg_pool *pages;		/* values are its pages; or NULL */
@@ -99,13 +99,13 @@ struct seg_cache {
 	struct atomic_u32 eager;	/* 1: send any batch, however small */
 	struct atomic_u32 flush;	/* 1: the keeper is to see to it soon */
 	uint64_t flush_at_ns;		/* the keeper's own; 0: not yet */
-	struct atomic_ptr returned;	/* entries; see cache_leave.h */
+	struct atomic_ptr returned;	/* records; see cache_leave.h */
 	struct atomic_u64 loading;	/* entries, still in the index or not */
 	struct atomic_u64 count[COUNT_END];
 	struct atomic_u64 policy_bytes;	/* for the statistics */
 	struct cache_policy policy;	/* under the gate, and the next two */
 	struct cache_slots slots;
-	struct cache_entry *hidden;	/* removed, but pinned */
+	struct cache_record *hidden;	/* removed, but pinned */
 	struct cache_slot slot[COUNTER_SLOTS];
 };
 
@@ -124,6 +124,16 @@ static inline void cache_weigh_pin(struct seg_cache *c, uint64_t weight)
 	unsigned slot = counter_slot();
 
 	counter_bump(&c->slot[slot].pinned, slot, weight);
+}
+
+/* Under the gate: of those counts that are raised nowhere else. */
+static inline void cache_count_inside(struct seg_cache *c,
+				      enum cache_count what)
+{
+	struct atomic_u64 *count = &c->count[what];
+
+	/* relaxed, both: the gate orders those who write it */
+	u64_store_relaxed(count, u64_load_relaxed(count) + 1);
 }
 
 static inline void cache_count(struct seg_cache *c, enum cache_count what)
@@ -146,18 +156,10 @@ static inline void cache_mark(struct cache_entry *e)
 		u32_store_relaxed(&e->mark, mark + 1); /* relaxed: a hint */
 }
 
-/* The next two are for threads that have a slot. */
-static inline void cache_count_hit(struct seg_cache *c)
-{
-	unsigned slot = counter_known_slot();
-
-	counter_bump(&c->slot[slot].hits, slot, 1);
-}
-
 /* Both, for a hit that pins. */
-static inline void cache_count_pin(struct seg_cache *c, uint64_t weight)
+static inline void cache_count_pin(struct seg_cache *c, size_t slot,
+				   uint64_t weight)
 {
-	unsigned slot = counter_known_slot();
 	struct cache_slot *mine = &c->slot[slot];
 
 	counter_bump(&mine->pinned, slot, weight);
@@ -185,9 +187,13 @@ struct cache_entry *cache_find_and_pin(struct seg_cache *c, uint64_t key,
 /* cache_get.c: gives a pin back, whatever the entry has come to. */
 bool cache_unpin(struct seg_cache *c, struct cache_entry *e, uint64_t version);
 
+/* cache_put.c: makes a free entry that of a key, before it begins. */
+void cache_fill_entry(struct seg_cache *c, struct cache_entry *e, uint64_t key,
+		      void *value, uint64_t weight);
+
 /* cache_put.c: counts a loaded entry in, pinned (by who counts) or not, and
  * into the policy, instead of an old one of its key or as a new one. */
 void cache_admit(struct seg_cache *c, struct cache_entry *e,
-		 const struct cache_entry *old, bool pinned);
+		 const struct cache_record *old, bool pinned);
 
 #endif

@@ -5,18 +5,31 @@
 #include <stddef.h>
 
 #ifndef SEG_EXPLORE
-_Static_assert(offsetof(struct cache_entry, newer) == CACHE_LINE,
-	       "a hit reads one line of the entry");
-_Static_assert(sizeof(struct cache_entry) == 2 * CACHE_LINE,
-	       "an entry has two lines");
+_Static_assert(sizeof(struct cache_entry) == CACHE_LINE &&
+	       sizeof(struct cache_record) == CACHE_LINE,
+	       "a hit reads one line of the entry, its record has another");
 #endif
+
+void entry_fill(struct cache_entry *e, uint64_t key, void *value,
+		uint64_t weight)
+{
+	/* release, all -> cache_index_find(), seg_cache_peek(), visit(): who
+	 * reads one of these sees that the word has changed (E5) */
+	u64_store_release(&e->key, key);
+	ptr_store_release(&e->value, value);
+	u64_store_release(&e->weight, weight);
+	/* relaxed, both: a hint; released by entry_begin() */
+	u32_store_relaxed(&e->mark, 0);
+	u32_store_relaxed(&e->loading, 0);
+}
 
 void entry_begin(struct cache_entry *e, uint64_t flags, uint64_t pins)
 {
-	/* relaxed, both: published by the index */
+	/* relaxed: a dead entry is the lock holder's */
 	uint64_t version = entry_version(u64_load_relaxed(&e->word)) + 1;
 
-	u64_store_relaxed(&e->word, version << ENTRY_VERSION_SHIFT |
+	/* release -> cache_index_find(): key and value belong to it */
+	u64_store_release(&e->word, version << ENTRY_VERSION_SHIFT |
 					    pins * ENTRY_PIN | flags |
 					    ENTRY_LIVE);
 }
@@ -41,9 +54,29 @@ static uint64_t less_a_pin(uint64_t old, enum entry_unpinned *ret_what)
 	return (new & ~ENTRY_PARKED) | ENTRY_RETURNING;
 }
 
-enum entry_unpinned entry_unpin(struct cache_entry *e, uint64_t version)
+struct departed entry_departs(const struct cache_entry *e, uint32_t cause)
 {
-	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
+	return (struct departed){
+		.key = entry_key(e),
+		/* relaxed: acquired with the word */
+		.value = ptr_load_relaxed(&e->value),
+		.weight = entry_weight(e),
+		.cause = cause,
+	};
+}
+
+/* By who holds the last pin, while it does: what nobody changes then. */
+static struct departed departing(const struct cache_entry *e, uint64_t word)
+{
+	bool dies = entry_state(word) == ENTRY_HIDDEN;
+
+	return entry_departs(e, dies ? record_cause(entry_record(e)) : 0);
+}
+
+enum entry_unpinned entry_unpin(struct cache_entry *e, uint64_t version,
+				struct departed *ret_departed)
+{
+	uint64_t old = entry_look(e);
 	enum entry_unpinned what;
 	uint64_t new;
 
@@ -51,6 +84,8 @@ enum entry_unpinned entry_unpin(struct cache_entry *e, uint64_t version)
 		if (entry_version(old) != version || !entry_pins(old))
 			return UNPIN_STALE;
 		new = less_a_pin(old, &what);
+		if (what >= UNPIN_LAST)
+			*ret_departed = departing(e, old);
 		/* acq_rel: release -> entry_kill(), or the last unpin (E3);
 		 * acquire <- the unpins before; retries as entry_pin() */
 	} while (!u64_cas_weak_acq_rel(&e->word, &old, new));

@@ -29,10 +29,18 @@
  * returned list, or about to be, and whoever drains that list (under the lock)
  * recycles it, once.
  *
- * A dead entry stays as it is until a grace period has passed: who found it in
- * the index may still look at it.  Only then is it used again, with the next
- * version, so that a stale pin is known.  The version wraps after 2^32 uses of
- * one entry; it serves only to tell misuse.
+ * A dead entry is used again at once, by the next put, as another key's, with
+ * the next version.  So who looks at an entry without a pin reads the word,
+ * then key and value, and believes them if the word still says the same version
+ * and live: who uses an entry again changed the word first (entry_kill()), and
+ * writes the rest by release stores.  (E5) A pin is an exchange of that word,
+ * version and all, so it pins what was read before.
+ * The version wraps after 2^32 uses of one entry: a look-up would have to stop
+ * for as long, and to go on at the very one.
+ *
+ * What only holders of the lock look at stands in a record of its own, so that
+ * the entries that hits look at lie close together.  With short_reads the
+ * record outlives the entry: a value that left waits in it for a grace period.
  *
  * All lock-free; a retry is caused by another thread's step.
  */
@@ -52,24 +60,43 @@ enum cache_state { ENTRY_DEAD = 0, ENTRY_LIVE = 1, ENTRY_HIDDEN = 2 };
 #define ENTRY_PINS UINT64_C(0xffffffc0)
 #define ENTRY_VERSION_SHIFT 32
 
+struct cache_record;
+
+/* One line: all that a hit looks at. */
 struct cache_entry {
-	/* read by look-ups; links and key change only when nobody can look */
 	_Alignas(CACHE_LINE) struct atomic_ptr link[2];	/* see cache_index.h */
-	uint64_t key;
+	struct atomic_u64 key;
 	struct atomic_u64 word;		/* written by pins */
-	struct atomic_ptr value;	/* NULL: not loaded yet, or failed */
-	uint64_t weight;		/* 0 until loaded */
+	/* NULL: not loaded yet, or failed; of a free entry the next one */
+	struct atomic_ptr value;
+	struct atomic_u64 weight;	/* 0 until loaded */
 	struct atomic_u32 mark;		/* written by hits */
 	struct atomic_u32 loading;	/* 1: who waits for the load, sleeps */
-	uint32_t cause;			/* of a value to be released; 0: none */
-	int error;			/* of a load that failed */
-	/* under the cache's lock */
-	struct cache_entry *newer, *older;	/* a queue, or the hidden */
+	struct atomic_ptr record;
+};
+
+/* Under the cache's lock, but for what says otherwise. */
+struct cache_record {
+	_Alignas(CACHE_LINE) struct cache_entry *entry;	/* that it belongs to */
+	struct cache_record *newer, *older;	/* a queue, or the hidden */
+	struct cache_record *next;	/* returned, retired or free */
 	uint32_t stamp;
-	uint32_t queue;
-	struct cache_entry *next;	/* free, retired, or returned */
-	uint64_t loader;		/* the thread; read by who waits */
-	uint64_t listed;		/* 1: on the hidden list */
+	struct atomic_u16 cause;	/* of a value to be released; 0: none */
+	uint8_t queue;
+	uint8_t listed;		/* 1: on the hidden list */
+	union {
+		/* of a load, read under a pin: the thread; why it failed */
+		struct {
+			uint64_t loader;
+			int error;
+		};
+		/* retired: the value that waits for a grace period */
+		struct {
+			uint64_t key;
+			void *value;
+			uint64_t weight;
+		};
+	};
 };
 
 static inline enum cache_state entry_state(uint64_t word)
@@ -87,32 +114,76 @@ static inline uint64_t entry_version(uint64_t word)
 	return word >> ENTRY_VERSION_SHIFT;
 }
 
+/* By the lock holder, or under a pin. */
+static inline uint64_t entry_key(const struct cache_entry *e)
+{
+	return u64_load_relaxed(&e->key); /* relaxed: it does not change */
+}
+
+/* The next two also by who unpins wrongly, who gets some record. */
+static inline struct cache_record *entry_record(const struct cache_entry *e)
+{
+	return ptr_load_relaxed(&e->record); /* relaxed: as the key */
+}
+
+static inline uint16_t record_cause(const struct cache_record *r)
+{
+	return u16_load_relaxed(&r->cause); /* relaxed: as the key */
+}
+
+static inline void record_set_cause(struct cache_record *r, uint16_t cause)
+{
+	u16_store_relaxed(&r->cause, cause); /* relaxed: see entry_hide() */
+}
+
+static inline uint64_t entry_weight(const struct cache_entry *e)
+{
+	return u64_load_relaxed(&e->weight); /* relaxed: as the key */
+}
+
 static inline uint64_t entry_look(const struct cache_entry *e)
 {
-	/* acquire <- entry_loaded(), entry_unpin() */
+	/* acquire <- entry_begin(), entry_loaded(), entry_unpin(),
+	 * entry_hide(): who finds it ended finds what replaced it */
 	return u64_load_acquire(&e->word);
 }
 
-/* A dead entry becomes live with so many pins, maybe ENTRY_LOADING; not yet
- * published. */
+/* What a dead entry will be, before it begins. */
+void entry_fill(struct cache_entry *e, uint64_t key, void *value,
+		uint64_t weight);
+
+/* A filled entry becomes live with so many pins, maybe ENTRY_LOADING; not yet
+ * in the index. */
 void entry_begin(struct cache_entry *e, uint64_t flags, uint64_t pins);
 
-/* False: it is dead or hidden (or has 2^26 pins).  The word with the pin. */
-static inline bool entry_pin(struct cache_entry *e, uint64_t *ret_word)
+/* Whether the words tell of one life of the entry, which has not ended. */
+static inline bool entry_lives_on(uint64_t before, uint64_t now)
 {
-	/* acquire <- entry_hide(): who finds it ended finds what replaced it */
-	uint64_t old = u64_load_acquire(&e->word);
+	const uint64_t versions = ~UINT64_C(0) << ENTRY_VERSION_SHIFT;
+
+	return (now & (versions | ENTRY_STATE)) ==
+	       ((before & versions) | ENTRY_LIVE);
+}
+
+/* Pins what was read with that word, which then is the one with the pin.
+ * False: it is dead, hidden or another entry by now (or has 2^26 pins). */
+static inline bool entry_pin(struct cache_entry *e, uint64_t *word)
+{
+	uint64_t old = *word;
 
 	do {
-		if (entry_state(old) != ENTRY_LIVE ||
+		if (!entry_lives_on(*word, old) ||
 		    (old & ENTRY_PINS) == ENTRY_PINS)
 			return false;
-		/* acquire <- entry_loaded(); retries when the word changed */
+		/* acquire <- entry_loaded(), entry_begin(); retries when the
+		 * word changed */
 	} while (!u64_cas_weak_acquire(&e->word, &old, old + ENTRY_PIN));
-	*ret_word = old + ENTRY_PIN;
+	*word = old + ENTRY_PIN;
 	return true;
 }
 
+/* What came of an unpin.  The entry may be another's at once, but for who is to
+ * put it on the returned list. */
 enum entry_unpinned {
 	UNPIN_STALE,	/* nobody pins it, or it is another version */
 	UNPIN_STAYS,	/* others pin it still */
@@ -122,14 +193,22 @@ enum entry_unpinned {
 	UNPIN_DIED_RETURNS	/* it was hidden; to be put there */
 };
 
-/*
- * In a read section, so that a caller who ended the entry can still look at it:
- * others may recycle it.
- */
-enum entry_unpinned entry_unpin(struct cache_entry *e, uint64_t version);
+/* What left. */
+struct departed {
+	uint64_t key;
+	void *value;
+	uint64_t weight;
+	uint32_t cause;		/* enum seg_cause; 0: it stays */
+};
+
+/* Of an entry that ended, until it is used again. */
+struct departed entry_departs(const struct cache_entry *e, uint32_t cause);
+
+enum entry_unpinned entry_unpin(struct cache_entry *e, uint64_t version,
+				struct departed *ret_departed);
 
 /* The same where nothing more can come of it than UNPIN_STAYS and UNPIN_LAST;
- * false: not so, nothing happened.  Needs no read section. */
+ * false: not so, nothing happened. */
 static inline bool entry_unpin_plain(struct cache_entry *e, uint64_t version,
 				     bool *ret_last)
 {

@@ -5,7 +5,8 @@
  * A look-up that finds an entry which ended meanwhile looks again: whoever
  * replaced it had put the new entry in its place before it ended the old one.
  * If it finds the same one again, then that is about to be unlinked, and it is
- * a miss.  So a stopped thread holds up nobody.
+ * a miss.  So a stopped thread holds up nobody.  A hit that pins needs no read
+ * section: entries stay entries, and the pin is one of what was read (E5).
  */
 #include <errno.h>
 #include <stddef.h>
@@ -13,39 +14,37 @@
 #include "cache_leave.h"
 #include "rcu.h"
 
-/* A part of hits, and what is kept out of their way. */
-#define HOT __attribute__((always_inline))
-#define COLD __attribute__((cold, noinline))
+/* What is kept out of the way of hits. */
+#define APART __attribute__((noinline))
 
 /* With the last it weighs again; true: maybe too much, cache_relieve(). */
-static inline bool weigh_unpin(struct seg_cache *c, unsigned slot,
+static inline bool weigh_unpin(struct seg_cache *c, size_t slot,
 			       uint64_t weight)
 {
 	/* seq_cst: before the load of over; with cache_pinned(), see C2 */
 	u64_sub_seq_cst(&c->slot[slot].pinned, weight);
-	/* seq_cst: see above; relaxed: a hint */
-	return u32_load_seq_cst(&c->over) | u32_load_relaxed(&c->lags);
+	/* seq_cst: see above */
+	return u32_load_seq_cst(&c->over);
 }
 
-/* In a read section. */
-static HOT inline struct cache_entry *
-find_and_pin(struct seg_cache *c, uint64_t key, uint64_t *ret_word)
+static struct cache_entry *find_and_pin(struct seg_cache *c, uint64_t key,
+					uint64_t *ret_word)
 {
-	struct cache_entry *ended = NULL;
+	struct index_ended ended = { .entry = NULL };
 	struct cache_entry *e;
 
-	while ((e = cache_index_find(&c->index, key)) != NULL && e != ended) {
-		if (entry_pin(e, ret_word))
+	do {
+		e = cache_index_find(&c->index, key, ret_word);
+		if (!e || entry_pin(e, ret_word))
 			return e;
-		ended = e;
-	}
+	} while (index_ended_anew(&ended, e, *ret_word));
 	return NULL;
 }
 
 /* What the first pin of an entry takes off the cache's weight. */
 static inline uint64_t weight_off(const struct cache_entry *e, uint64_t word)
 {
-	return (word & ENTRY_PINS) == ENTRY_PIN ? e->weight : 0;
+	return (word & ENTRY_PINS) == ENTRY_PIN ? entry_weight(e) : 0;
 }
 
 struct cache_entry *cache_find_and_pin(struct seg_cache *c, uint64_t key,
@@ -53,129 +52,135 @@ struct cache_entry *cache_find_and_pin(struct seg_cache *c, uint64_t key,
 {
 	struct cache_entry *e;
 
-	rcu_enter();
 	e = find_and_pin(c, key, ret_word);
-	rcu_leave();
 	if (e)
 		cache_weigh_pin(c, weight_off(e, *ret_word));
 	return e;
 }
 
-static COLD int miss(struct seg_cache *c)
+static int miss(struct seg_cache *c)
 {
 	cache_count_get(c, false);
 	return -ENOENT;
 }
 
-static COLD int still_loading(struct seg_cache *c, struct cache_entry *e,
-			      uint64_t word)
-{
-	cache_unpin(c, e, entry_version(word));
-	return miss(c);
-}
-
-/* What a thread does once, so that hits need no calls. */
-static inline bool is_prepared(void)
-{
-	return counter_has_slot() && rcu_is_registered();
-}
-
-static void prepare(void)
-{
-	(void)counter_slot();
-	rcu_enter();
-	rcu_leave();
-}
-
-static COLD int get_unprepared(struct seg_cache *c, uint64_t key,
-			       struct seg_pin *ret_pin)
-{
-	if (!c || !ret_pin)
-		return -EINVAL;
-	prepare();
-	return seg_cache_get(c, key, ret_pin);
-}
-
-int seg_cache_get(struct seg_cache *c, uint64_t key, struct seg_pin *ret_pin)
+/* Whatever is not a hit at the first look, in a thread that may be new. */
+static APART int get_slowly(struct seg_cache *c, uint64_t key,
+			   struct seg_pin *ret_pin)
 {
 	struct cache_entry *e;
 	uint64_t word;
 
-	if (!c || !ret_pin || !is_prepared())
-		return get_unprepared(c, key, ret_pin);
-	rcu_enter_registered();
-	e = find_and_pin(c, key, &word);
-	rcu_leave();
+	if (!c || !ret_pin)
+		return -EINVAL;
+	e = cache_find_and_pin(c, key, &word);
 	if (!e)
 		return miss(c);
-	/* The loader pins it, too: this is not the first pin. */
-	if (word & ENTRY_LOADING)
-		return still_loading(c, e, word);
-	cache_count_pin(c, weight_off(e, word));
+	if (word & ENTRY_LOADING) {
+		cache_unpin(c, e, entry_version(word));
+		return miss(c);
+	}
+	cache_count_get(c, true);
 	cache_mark(e);
 	cache_fill_pin(c, e, word, ret_pin);
 	return 0;
 }
 
-static COLD int peek_unprepared(struct seg_cache *c, uint64_t key,
-				void **ret_value)
+int seg_cache_get(struct seg_cache *c, uint64_t key, struct seg_pin *ret_pin)
 {
-	if (!c || !ret_value)
-		return -EINVAL;
-	if (!c->short_reads || !rcu_inside())
-		return -EPERM;
-	prepare();
-	return seg_cache_peek(c, key, ret_value);
+	size_t number = counter_number();
+	struct cache_entry *e;
+	uint64_t word;
+
+	if (!c || !ret_pin || !number)
+		return get_slowly(c, key, ret_pin);
+	e = cache_index_find_first(&c->index, key, &word);
+	if (!e || (word & ENTRY_LOADING) || !entry_pin(e, &word))
+		return get_slowly(c, key, ret_pin);
+	cache_count_pin(c, number - 1, weight_off(e, word));
+	cache_mark(e);
+	cache_fill_pin(c, e, word, ret_pin);
+	return 0;
 }
 
-int seg_cache_peek(struct seg_cache *c, uint64_t key, void **ret_value)
+/* NULL: none, or it is loading. */
+static struct cache_entry *find_and_look(struct seg_cache *c, uint64_t key,
+					 void **ret_value)
+{
+	struct index_ended ended = { .entry = NULL };
+	struct cache_entry *e;
+	uint64_t word;
+
+	do {
+		e = cache_index_find(&c->index, key, &word);
+		*ret_value = e ? cache_index_value(e, word) : NULL;
+		if (!e || *ret_value)
+			return e;
+	} while (index_ended_anew(&ended, e, word));
+	return NULL;
+}
+
+static APART int peek_slowly(struct seg_cache *c, uint64_t key,
+			     void **ret_value)
 {
 	struct cache_entry *e;
 	void *value;
 
-	if (!c || !ret_value || !c->short_reads || !counter_has_slot() ||
-	    !rcu_inside())
-		return peek_unprepared(c, key, ret_value);
-	e = cache_index_find(&c->index, key);
-	/* acquire <- publish_value(): what the value points to */
-	value = e ? ptr_load_acquire(&e->value) : NULL;
-	if (!value)
+	if (!c || !ret_value)
+		return -EINVAL;
+	if (!c->short_reads || !rcu_inside())
+		return -EPERM;
+	e = find_and_look(c, key, &value);
+	if (!e)
 		return miss(c);
+	cache_count_get(c, true);
 	cache_mark(e);
 	*ret_value = value;
-	cache_count_hit(c);
+	return 0;
+}
+
+/* The value was in the cache in this read section: it is there until that
+ * ends. */
+int seg_cache_peek(struct seg_cache *c, uint64_t key, void **ret_value)
+{
+	size_t number = counter_number();
+	struct cache_entry *e;
+	uint64_t word;
+	void *value;
+
+	if (!c || !ret_value || !c->short_reads || !number || !rcu_inside())
+		return peek_slowly(c, key, ret_value);
+	e = cache_index_find_first(&c->index, key, &word);
+	value = e ? cache_index_value(e, word) : NULL;
+	if (!value)
+		return peek_slowly(c, key, ret_value);
+	cache_mark(e);
+	*ret_value = value;
+	counter_bump(&c->slot[number - 1].hits, number - 1, 1);
 	return 0;
 }
 
 /*
- * Whatever can come of an unpin.  In a read section, so that the entry can be
- * looked at although others may recycle it.  A value that ends here is handed
- * over here, or (short_reads) by the batch that the returned list goes to.
+ * Whatever can come of an unpin.  A value that ends here is handed over here,
+ * or (short_reads) by the batch that the returned list goes to: in a read
+ * section, so that this does not arrive before it is counted.
  */
 bool cache_unpin(struct seg_cache *c, struct cache_entry *e, uint64_t version)
 {
+	struct departed d = { .value = NULL };
 	enum entry_unpinned what;
 	bool releases, later;
-	struct departed d;
 
 	rcu_enter();
-	what = entry_unpin(e, version);
-	d = (struct departed){
-		.key = e->key,
-		/* relaxed: seen with the word */
-		.value = ptr_load_relaxed(&e->value),
-		.weight = what >= UNPIN_LAST ? e->weight : 0,
-	};
-	if (what >= UNPIN_DIED)
-		d.cause = (enum seg_cause)e->cause;
+	what = entry_unpin(e, version, &d);
 	if (what >= UNPIN_DIED && d.value && c->short_reads)
 		u64_add_relaxed(&c->deferred, d.weight); /* relaxed: a sum */
 	releases = what >= UNPIN_DIED && d.value && !c->short_reads;
 	later = releases && what == UNPIN_DIED_RETURNS &&
-		cache_release_later(c, e);
+		cache_release_later(c, entry_record(e));
 	if (!later &&
 	    (what == UNPIN_RETURNS || what == UNPIN_DIED_RETURNS))
-		cache_push_returned(c, e);
+		cache_push_returned(c, entry_record(e));
 	rcu_leave();
 	if (what >= UNPIN_DIED)
 		u64_sub_relaxed(&c->resident, d.weight); /* relaxed: a sum */
@@ -188,7 +193,7 @@ bool cache_unpin(struct seg_cache *c, struct cache_entry *e, uint64_t version)
 	return what != UNPIN_STALE;
 }
 
-static COLD int misused_pin(struct seg_cache *c)
+static APART int misused_pin(struct seg_cache *c)
 {
 	cache_count(c, COUNT_MISUSES);
 	log_event(&c->log, SEG_LOG_ERROR, "%s: unpin of what is not pinned",
@@ -199,12 +204,13 @@ static COLD int misused_pin(struct seg_cache *c)
 static inline bool unpin(struct seg_cache *c, struct cache_entry *e,
 			 uint64_t version)
 {
-	uint64_t weight = e->weight;
+	uint64_t weight = entry_weight(e);
+	size_t number = counter_number();
 	bool last;
 
-	if (!counter_has_slot() || !entry_unpin_plain(e, version, &last))
+	if (!number || !entry_unpin_plain(e, version, &last))
 		return cache_unpin(c, e, version);
-	if (last && weigh_unpin(c, counter_known_slot(), weight))
+	if (last && weigh_unpin(c, number - 1, weight))
 		cache_relieve(c);
 	return true;
 }
@@ -247,8 +253,8 @@ int seg_pin_tag(struct seg_pin *pin, uint64_t tag)
 	if (entry_version(entry_look(e)) != pin->version ||
 	    !entry_pins(entry_look(e)))
 		return -EINVAL;
-	info.key = e->key;
-	info.weight = e->weight;
+	info.key = entry_key(e);
+	info.weight = entry_weight(e);
 	record = pin_tags_add(&pin->cache->tags, &info);
 	if (!record)
 		return -ENOMEM;

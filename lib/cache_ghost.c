@@ -96,6 +96,12 @@ bool ghost_take(struct ghost *g, uint64_t key, struct ghost_note *ret_note)
 	return false;
 }
 
+void ghost_expect(const struct ghost *g, uint64_t key)
+{
+	if (g->bucket)
+		__builtin_prefetch(bucket_of(g, hash(key)), 1);
+}
+
 uint64_t ghost_bytes(const struct ghost *g)
 {
 	return g->buckets * sizeof(*g->bucket);

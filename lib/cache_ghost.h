@@ -53,6 +53,9 @@ void ghost_put(struct ghost *g, uint64_t key, struct ghost_note note);
 /* Takes the key's note out; false: there is none. */
 bool ghost_take(struct ghost *g, uint64_t key, struct ghost_note *ret_note);
 
+/* The key will be put or taken soon: brings its bucket near. */
+void ghost_expect(const struct ghost *g, uint64_t key);
+
 uint64_t ghost_bytes(const struct ghost *g);
 
 #endif

@@ -4,10 +4,12 @@
 
 #include <stddef.h>
 
-#include "keeper.h"
 #include "os.h"
 
-enum { SPLITS = 4 };	/* with each insertion, until there are enough */
+enum {
+	BUCKETS = 4,	/* for each entry */
+	SPLITS = 6,	/* with each insertion, until there are enough */
+};
 
 static uint32_t chunk_first(unsigned chunk)
 {
@@ -47,12 +49,10 @@ static bool chunk_make(struct cache_index *ix, unsigned k)
 	return true;
 }
 
-bool cache_index_init(struct cache_index *ix, bool (*settle)(struct work *))
+bool cache_index_init(struct cache_index *ix)
 {
-	/* relaxed, both: not yet published */
+	/* relaxed: not yet published */
 	u64_store_relaxed(&ix->shape, index_shape(INDEX_BASE - 1, INDEX_BASE));
-	u32_store_relaxed(&ix->settled, 1);
-	ix->settle.run = settle;
 	return chunk_make(ix, 0);
 }
 
@@ -62,16 +62,14 @@ void cache_index_clear(struct cache_index *ix)
 		os_free(ix->memory[k]);
 }
 
-void cache_index_settled(struct cache_index *ix)
+void cache_index_change(struct cache_index *ix)
 {
-	/* release -> may_begin_round(): all readers of old chains are gone */
-	u32_store_release(&ix->settled, 1);
-}
+	/* relaxed: under the lock */
+	uint64_t changes = u64_load_relaxed(&ix->changes);
 
-bool cache_index_is_settled(const struct cache_index *ix)
-{
-	/* acquire <- cache_index_settled() */
-	return u32_load_acquire(&ix->settled);
+	/* release -> cache_index_find(): who begins with it sees what was
+	 * unlinked before; it is released with what changes, too (X2) */
+	u64_store_release(&ix->changes, changes + 1);
 }
 
 /* Links the entries of a chain by the other link, into two chains. */
@@ -84,12 +82,12 @@ static void relink(uint64_t head, uint32_t bit, uint64_t ret_heads[2])
 	ret_heads[0] = ret_heads[1] = other;
 	for (struct cache_entry *e = index_entry(head); e;
 	     e = cache_index_next(e, side)) {
-		unsigned i = (index_hash(e->key) & bit) != 0;
+		unsigned i = (index_hash(entry_key(e)) & bit) != 0;
 
-		/* relaxed, both: nobody follows this link now (X2) */
-		ptr_store_relaxed(&e->link[other], NULL);
+		/* release, both -> cache_index_next(): it has changed (X2) */
+		ptr_store_release(&e->link[other], NULL);
 		if (last[i])
-			ptr_store_relaxed(&last[i]->link[other], e);
+			ptr_store_release(&last[i]->link[other], e);
 		else
 			ret_heads[i] = head_of(e, other);
 		last[i] = e;
@@ -103,34 +101,32 @@ static void split(struct cache_index *ix, uint32_t mask, uint32_t n)
 	struct atomic_u64 *low = index_bucket_at(ix, n - base);
 	uint64_t heads[2];
 
+	cache_index_change(ix);
 	/* relaxed: under the lock */
 	relink(u64_load_relaxed(low), base, heads);
-	/* release, all -> cache_index_find(), in this order (X1) */
+	/* release, all -> cache_index_find(), in this order (X2) */
 	u64_store_release(index_bucket_at(ix, n), heads[1]);
 	u64_store_release(&ix->shape, index_shape(mask, n + 1));
 	u64_store_release(low, heads[0]);
-	if (n == mask) {
-		/* relaxed: under the lock */
-		u32_store_relaxed(&ix->settled, 0);
-		keeper_defer(&ix->settle);
-	}
 }
 
-/* A round is over: the next needs a grace period (X2), and memory. */
+/* A round is over: the next needs memory. */
 static bool may_begin_round(struct cache_index *ix, uint32_t mask)
 {
-	return cache_index_is_settled(ix) && mask < UINT32_MAX / 4 &&
-	       chunk_make(ix, index_chunk(mask + 1));
+	return mask < UINT32_MAX / 4 && chunk_make(ix, index_chunk(mask + 1));
 }
 
-bool cache_index_grow(struct cache_index *ix)
+/* Splits a bucket; false: there are enough, or there is no memory. */
+static bool grow(struct cache_index *ix)
 {
 	/* relaxed: under the lock */
 	uint64_t shape = u64_load_relaxed(&ix->shape);
 	uint32_t mask = index_mask(shape);
 	uint32_t n = index_buckets(shape);
 
-	if (n / 2 >= ix->entries || (n > mask && !may_begin_round(ix, mask)))
+	if (n / BUCKETS >= ix->entries)
+		return false;
+	if (n > mask && !may_begin_round(ix, mask))
 		return false;
 	split(ix, n > mask ? 2 * mask + 1 : mask, n);
 	return true;
@@ -140,27 +136,27 @@ void cache_index_insert(struct cache_index *ix, struct cache_entry *e)
 {
 	/* relaxed, both: under the lock */
 	uint64_t shape = u64_load_relaxed(&ix->shape);
-	uint32_t number = index_bucket(shape, e->key);
+	uint32_t number = index_bucket(shape, entry_key(e));
 	struct atomic_u64 *bucket = index_bucket_at(ix, number);
 	uint64_t head = u64_load_relaxed(bucket);
 
-	/* relaxed: published next */
-	ptr_store_relaxed(&e->link[head & 1], index_entry(head));
+	/* release -> cache_index_next(): it has changed (X2) */
+	ptr_store_release(&e->link[head & 1], index_entry(head));
 	/* release -> cache_index_first() */
 	u64_store_release(bucket, head_of(e, head & 1));
 	ix->entries++;
-	for (int i = 0; i < SPLITS && cache_index_grow(ix); i++)
+	for (int i = 0; i < SPLITS && grow(ix); i++)
 		;
 }
 
 /* Lets what leads to the entry lead on to what stands behind it, by way of
- * another entry or at once; its own link stays (X3). */
+ * another entry or at once; its own link stays (X2). */
 static void bypass(struct cache_index *ix, struct cache_entry *e,
 		   struct cache_entry *by)
 {
 	/* relaxed, all loads: under the lock */
 	uint64_t shape = u64_load_relaxed(&ix->shape);
-	uint32_t number = index_bucket(shape, e->key);
+	uint32_t number = index_bucket(shape, entry_key(e));
 	struct atomic_u64 *bucket = index_bucket_at(ix, number);
 	uint64_t head = u64_load_relaxed(bucket);
 	unsigned side = head & 1;
@@ -168,8 +164,8 @@ static void bypass(struct cache_index *ix, struct cache_entry *e,
 	struct cache_entry *at = index_entry(head);
 
 	if (by) {
-		/* relaxed: published next */
-		ptr_store_relaxed(&by->link[side], to);
+		/* release -> cache_index_next(): it has changed (X2) */
+		ptr_store_release(&by->link[side], to);
 		to = by;
 	}
 	if (at == e) {
@@ -196,6 +192,65 @@ void cache_index_replace(struct cache_index *ix, struct cache_entry *old,
 	bypass(ix, old, e);
 }
 
+/* Along a chain.  Who strays may never come to an end: it looks now and then
+ * whether something has changed. */
+static struct cache_entry *walk(const struct cache_index *ix, uint64_t shape,
+				uint64_t changes, uint64_t key,
+				uint64_t *ret_word)
+{
+	unsigned side, steps = 0;
+	struct cache_entry *e =
+		cache_index_first(ix, index_bucket(shape, key), &side);
+
+	for (; e; e = cache_index_next(e, side)) {
+		*ret_word = entry_look(e);
+		/* acquire, both: as in cache_index_find_first(); and X2 */
+		if (u64_load_acquire(&e->key) == key)
+			return e;
+		if (++steps % INDEX_STEPS == 0 &&
+		    u64_load_acquire(&ix->changes) != changes)
+			return NULL;
+	}
+	return NULL;
+}
+
+struct cache_entry *cache_index_find(const struct cache_index *ix, uint64_t key,
+				     uint64_t *ret_word)
+{
+	/* acquire, both <- split(), cache_index_change() (X2) */
+	uint64_t changes = u64_load_acquire(&ix->changes);
+	uint64_t shape = u64_load_acquire(&ix->shape);
+
+	for (;;) {
+		struct cache_entry *e =
+			walk(ix, shape, changes, key, ret_word);
+		uint64_t changes_before = changes, shape_before = shape;
+
+		if (e)
+			return e;
+		/* acquire, both: as above */
+		changes = u64_load_acquire(&ix->changes);
+		shape = u64_load_acquire(&ix->shape);
+		if (changes == changes_before && shape == shape_before)
+			return NULL;
+	}
+}
+
+void cache_index_expect(const struct cache_index *ix, uint64_t key)
+{
+	/* relaxed: a hint */
+	uint64_t shape = u64_load_relaxed(&ix->shape);
+
+	__builtin_prefetch(index_bucket_at(ix, index_bucket(shape, key)), 1);
+}
+
+struct cache_entry *cache_index_get(const struct cache_index *ix, uint64_t key)
+{
+	uint64_t word;
+
+	return cache_index_find(ix, key, &word);
+}
+
 uint64_t cache_index_bytes(const struct cache_index *ix)
 {
 	uint64_t bytes = 0;
@@ -219,7 +274,7 @@ bool cache_index_is_valid(const struct cache_index *ix)
 	for (uint32_t b = 0; b < index_buckets(shape); b++)
 		for (e = cache_index_first(ix, b, &side); e;
 		     e = cache_index_next(e, side))
-			if (index_bucket(shape, e->key) != b ||
+			if (index_bucket(shape, entry_key(e)) != b ||
 			    ++seen > ix->entries)
 				return false;
 	return seen == ix->entries;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Key -> entry: chains under RCU, which grow bucket by bucket.
+ * Key -> entry: chains, read without a lock, which grow bucket by bucket.
  *
  * Growth is linear hashing (Litwin 1980): with n buckets, base <= n < 2 base
  * (base a power of two), bucket n - base is split next, into itself and bucket
@@ -11,22 +11,28 @@
  * readers inside the old chain go on in it undisturbed, and publishes: (1) the
  * new bucket, (2) the number of buckets, (3) the old bucket.
  *
- * Guarantees: (X1) A look-up finds a key that was in the index during the whole
- * of the call.  Why: it reads the number of buckets, then the bucket's chain.
- * If that chain is one of before a split, it is whole.  If it is one of after,
- * (2) came before (3), so that the number read again after the miss differs,
- * and the look-up starts again.  A replacement changes one link, so that who
- * walks the chain meets the old entry or the new one.
- * (X2) The link that a split writes is one that no reader follows: it was the
- * chain's before the last split of the bucket.  Between the two lies a grace
- * period: a round of splits begins only when one has passed since the end of
- * the round before.  (X3) What is removed stays linked to what stood behind it
- * until the caller reuses it, after a grace period.
+ * What was removed may be used again at once, for another key in another chain,
+ * while look-ups still stand on it.  The memory stays that of entries, so they
+ * only go astray.  Before a link or key that somebody may still follow is
+ * written over, by a new use or by a split, `changes` is raised.
  *
- * Look-ups are lock-free (each retry means that a bucket was split), in a read
- * section; all else runs under the lock of the cache.  There are two buckets or
- * more for each entry, so the second line that a look-up reads is mostly the
- * entry itself.
+ * Guarantees: (X1) What a look-up finds had the key, by the word that it got
+ * with it (E5).  (X2) A look-up finds a key that was in the index during the
+ * whole of the call.  Why: a miss counts only if the number of changes was the
+ * same before and after the walk.  Then no link on the way was written over
+ * meanwhile: who meets one that was sees the change that came before, and who
+ * begins after a change sees what was unlinked before it (release -> acquire,
+ * both).  So it walked as if what is removed stayed as it was, linked to
+ * what stood behind it.  It reads the number of buckets, then the chain.  If
+ * that is the chain of before a split, it is whole, since the split writes the
+ * other links.  If it is the one of after, (2) came before (3), so that the
+ * number read again differs.  A replacement changes one link, so that who walks
+ * meets the old entry or the new one.
+ *
+ * Look-ups are lock-free (each retry means that an entry came in or a bucket
+ * was split); all else runs under the lock of the cache.  There are four
+ * buckets for each entry, so the second line that a look-up reads is mostly the
+ * entry itself, and the processor mostly guesses so.
  */
 #ifndef SEG_CACHE_INDEX_H
 #define SEG_CACHE_INDEX_H
@@ -34,36 +40,36 @@
 #include <stddef.h>
 
 #include "cache_entry.h"
-#include "work_queue.h"
 
 #ifndef INDEX_BASE_BITS
 #define INDEX_BASE_BITS 6
 #endif
-enum { INDEX_BASE = 1 << INDEX_BASE_BITS, INDEX_CHUNKS = 25 };
+enum {
+	INDEX_BASE = 1 << INDEX_BASE_BITS,
+	INDEX_CHUNKS = 25,
+	INDEX_STEPS = 16,	/* of a walk, before it looks if it strayed */
+};
 
 struct cache_index {
 	/* read by every look-up, written when a bucket is split */
 	_Alignas(CACHE_LINE) struct atomic_u64 shape;	/* mask, buckets */
 	/* where bucket 0 would be, if all were in that chunk; 0: not made */
 	struct atomic_u64 chunk[INDEX_CHUNKS];
+	/* read by misses, written by whoever changes what they walk on */
+	_Alignas(CACHE_LINE) struct atomic_u64 changes;
 	/* under the lock */
 	void *memory[INDEX_CHUNKS];	/* of the chunks */
 	uint32_t entries;
-	struct atomic_u32 settled;	/* grace period after a round */
-	struct work settle;		/* to be deferred when a round ends */
 };
 
-/* False: no memory.  settle runs after the grace period that ends a round: it
- * calls cache_index_settled(), then grows, if the table is too small still. */
-bool cache_index_init(struct cache_index *ix, bool (*settle)(struct work *));
-void cache_index_settled(struct cache_index *ix);
-bool cache_index_is_settled(const struct cache_index *ix);
+/* False: no memory. */
+bool cache_index_init(struct cache_index *ix);
 
-/* Splits a bucket; false: there are enough, or it can't be done now. */
-bool cache_index_grow(struct cache_index *ix);
-
-/* Nobody uses it, and the keeper is done with it. */
+/* Nobody uses it. */
 void cache_index_clear(struct cache_index *ix);
+
+/* Before an entry is used again, and filled (entry_fill()). */
+void cache_index_change(struct cache_index *ix);
 
 /* Needs no memory: without any the chains only get longer.  The key is not
  * there: who looks for it must not be overtaken by an entry in front of it. */
@@ -74,6 +80,11 @@ void cache_index_replace(struct cache_index *ix, struct cache_entry *old,
 			 struct cache_entry *e);
 void cache_index_remove(struct cache_index *ix, struct cache_entry *e);
 
+/* The key will be looked for soon: brings its bucket near. */
+void cache_index_expect(const struct cache_index *ix, uint64_t key);
+
+/* Under the lock.  NULL: none */
+struct cache_entry *cache_index_get(const struct cache_index *ix, uint64_t key);
 
 uint64_t cache_index_bytes(const struct cache_index *ix);
 
@@ -169,28 +180,59 @@ cache_index_first(const struct cache_index *ix, uint32_t bucket,
 	return index_entry(head);
 }
 
-/* In a read section or under the lock.  NULL: none */
+/* The entry had the key by that word (X1).  NULL: it is not found at once. */
 static inline struct cache_entry *
-cache_index_find(const struct cache_index *ix, uint64_t key)
+cache_index_find_first(const struct cache_index *ix, uint64_t key,
+		       uint64_t *ret_word)
 {
 	/* acquire <- split(): the bucket (1) */
 	uint64_t shape = u64_load_acquire(&ix->shape);
+	unsigned side, steps = INDEX_STEPS;
+	struct cache_entry *e =
+		cache_index_first(ix, index_bucket(shape, key), &side);
 
-	for (;;) {
-		unsigned side;
-		struct cache_entry *e;
-		uint64_t before = shape;
-
-		e = cache_index_first(ix, index_bucket(shape, key), &side);
-		while (e && e->key != key)
-			e = cache_index_next(e, side);
-		if (e)
+	for (; e && steps; steps--) {
+		*ret_word = entry_look(e);
+		/* acquire <- entry_fill(): the word has changed (E5) */
+		if (u64_load_acquire(&e->key) == key)
 			return e;
-		/* acquire as above; newer than the bucket was (X1) */
-		shape = u64_load_acquire(&ix->shape);
-		if (shape == before)
-			return NULL;
+		e = cache_index_next(e, side);
 	}
+	return NULL;
+}
+
+/* The same; NULL: it is not there (X2). */
+struct cache_entry *cache_index_find(const struct cache_index *ix, uint64_t key,
+				     uint64_t *ret_word);
+
+/* The value of an entry that was found by that word; NULL: it may be that of
+ * another key by now, or has ended, or is loading. */
+static inline void *cache_index_value(const struct cache_entry *e,
+				      uint64_t word)
+{
+	/* acquire <- entry_fill(), publish_value(): what it points to, and that
+	 * the word has changed (E5) */
+	void *value = ptr_load_acquire(&e->value);
+
+	/* acquire <- entry_hide(), entry_kill(): who finds it ended finds what
+	 * replaced it */
+	return entry_lives_on(word, u64_load_acquire(&e->word)) ? value : NULL;
+}
+
+/* A look-up again, after it met an entry that ended meanwhile. */
+struct index_ended {
+	const struct cache_entry *entry;
+	uint64_t version;
+};
+
+/* False: the same one was met before, it is about to be unlinked. */
+static inline bool index_ended_anew(struct index_ended *ended,
+				    const struct cache_entry *e, uint64_t word)
+{
+	bool anew = e != ended->entry || entry_version(word) != ended->version;
+
+	*ended = (struct index_ended){ e, entry_version(word) };
+	return anew;
 }
 
 #endif

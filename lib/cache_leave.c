@@ -9,7 +9,7 @@
 #ifndef CACHE_BATCH_LEAST
 #define CACHE_BATCH_LEAST 128
 #endif
-enum { BATCH_PARTS = 16, SPLITS_AT_ONCE = 64, FLUSH_NS = 2 * 1000 * 1000 };
+enum { FLUSH_NS = 2 * 1000 * 1000 };
 
 /* ---- values ---- */
 
@@ -22,63 +22,72 @@ static bool farewell_say(struct seg_cache *c, struct farewell *f)
 	return again;
 }
 
+/* The entry is dead; with short_reads its value, if any, waits. */
+static void free_entry(struct seg_cache *c, struct cache_entry *e)
+{
+	if (c->short_reads && record_cause(entry_record(e)))
+		slots_retire(&c->slots, e);
+	else
+		slots_put(&c->slots, e);
+}
+
 /* The caller ended the entry, whose word was old: its value, then itself. */
 static void leave(struct seg_cache *c, struct cache_entry *e, uint64_t old,
 		  enum seg_cause cause, struct farewell *f)
 {
 	/* relaxed, both: sums */
-	u64_sub_relaxed(&c->resident, e->weight);
+	u64_sub_relaxed(&c->resident, entry_weight(e));
 	if (c->short_reads)
-		u64_add_relaxed(&c->deferred, e->weight);
+		u64_add_relaxed(&c->deferred, entry_weight(e));
 	else
-		f->list[f->count++] = departed_of(e, cause);
-	e->cause = cause;
+		f->list[f->count++] = entry_departs(e, cause);
+	record_set_cause(entry_record(e), (uint16_t)cause);
 	if (!(old & ENTRY_RETURNING))
-		slots_retire(&c->slots, e);
+		free_entry(c, e);
 }
 
 /* ---- the gate ---- */
 
-static void unlist_hidden(struct seg_cache *c, struct cache_entry *e)
+static void unlist_hidden(struct seg_cache *c, struct cache_record *r)
 {
-	if (e->newer)
-		e->newer->older = e->older;
+	if (r->newer)
+		r->newer->older = r->older;
 	else
-		c->hidden = e->older;
-	if (e->older)
-		e->older->newer = e->newer;
-	e->newer = e->older = NULL;
-	e->listed = 0;
+		c->hidden = r->older;
+	if (r->older)
+		r->older->newer = r->newer;
+	r->newer = r->older = NULL;
+	r->listed = 0;
 }
 
-static void drain_one(struct seg_cache *c, struct cache_entry *e)
+static void drain_one(struct seg_cache *c, struct cache_record *r)
 {
-	enum cache_state state = entry_state(entry_returned(e));
+	enum cache_state state = entry_state(entry_returned(r->entry));
 
 	if (state == ENTRY_LIVE)
-		cache_policy_return(&c->policy, e);
+		cache_policy_return(&c->policy, r);
 	if (state != ENTRY_DEAD)
 		return;
-	if (e->listed)
-		unlist_hidden(c, e);
-	slots_retire(&c->slots, e);
+	if (r->listed)
+		unlist_hidden(c, r);
+	free_entry(c, r->entry);
 }
 
 static void drain(struct seg_cache *c)
 {
-	struct cache_entry *e;
+	struct cache_record *r;
 
 	slots_receive(&c->slots);
 	/* relaxed: the next look sees it at the latest */
 	if (!ptr_load_relaxed(&c->returned))
 		return;
 	/* acquire <- cache_push_returned() */
-	e = ptr_exchange_acquire(&c->returned, NULL);
-	while (e) {
-		struct cache_entry *next = e->next;
+	r = ptr_exchange_acquire(&c->returned, NULL);
+	while (r) {
+		struct cache_record *next = r->next;
 
-		drain_one(c, e);
-		e = next;
+		drain_one(c, r);
+		r = next;
 	}
 }
 
@@ -89,13 +98,11 @@ void cache_lock(struct seg_cache *c, struct farewell *f)
 	drain(c);
 }
 
-/* How many retired entries are worth a grace period. */
+/* How many retired records are worth a grace period. */
 static uint64_t batch_least(struct seg_cache *c)
 {
-	if (u32_load_relaxed(&c->eager)) /* relaxed: a hint */
-		return 1;
-	return CACHE_BATCH_LEAST +
-	       (c->short_reads ? 0 : c->index.entries / BATCH_PARTS);
+	/* relaxed: a hint */
+	return u32_load_relaxed(&c->eager) ? 1 : CACHE_BATCH_LEAST;
 }
 
 void cache_hurry(struct seg_cache *c)
@@ -103,14 +110,13 @@ void cache_hurry(struct seg_cache *c)
 	u32_store_relaxed(&c->eager, 1); /* relaxed: a hint */
 }
 
-/* With short_reads values wait in retired entries; not for ever, even if no
+/* With short_reads values wait in retired records; not for ever, even if no
  * batch gets full.  True: the keeper is to be told. */
 static bool ask_for_flush(struct seg_cache *c)
 {
 	/* relaxed, both: under the gate, but for the keeper's 0, after which
 	 * it looks at the entries itself */
-	if (!c->short_reads || !c->slots.retired ||
-	    u32_load_relaxed(&c->flush))
+	if (!c->slots.retired || u32_load_relaxed(&c->flush))
 		return false;
 	u32_store_relaxed(&c->flush, 1); /* relaxed: the kick orders it */
 	return true;
@@ -144,22 +150,6 @@ void cache_unlock(struct seg_cache *c, struct farewell *f)
 		cache_relieve(c);
 }
 
-/* A cache that was filled fast and is only read from now on has a table that
- * lags behind: it catches up here, a little at a time.  True: there is more. */
-static bool grow_some(struct seg_cache *c)
-{
-	int splits = 0;
-
-	/* relaxed: a hint */
-	if (!u32_load_relaxed(&c->lags))
-		return false;
-	while (splits < SPLITS_AT_ONCE && cache_index_grow(&c->index))
-		splits++;
-	if (splits < SPLITS_AT_ONCE)
-		u32_store_relaxed(&c->lags, 0); /* relaxed: as above */
-	return splits == SPLITS_AT_ONCE;
-}
-
 void cache_relieve(struct seg_cache *c)
 {
 	struct farewell f;
@@ -177,7 +167,6 @@ void cache_relieve(struct seg_cache *c)
 		/* relaxed: under the gate */
 		max = u64_load_relaxed(&c->max_weight);
 		again = !cache_make_room(c, 0, max, SEG_CAUSE_EVICTED, &f);
-		again |= grow_some(c);
 		again |= let_go(c, &f);
 	} while (again);
 }
@@ -221,35 +210,48 @@ static bool exceeds(struct seg_cache *c, uint64_t weight, uint64_t limit)
 
 /* What weighs and is in no queue is on the returned list: its unpin put it
  * there before it gave the weight back. */
-static struct cache_entry *next_victim(struct seg_cache *c)
+static struct cache_record *next_victim(struct seg_cache *c)
 {
-	struct cache_entry *e = cache_policy_victim(&c->policy);
+	struct cache_record *r = cache_policy_victim(&c->policy);
 
-	if (!e) {
+	if (!r) {
 		drain(c);
-		e = cache_policy_victim(&c->policy);
+		r = cache_policy_victim(&c->policy);
 	}
-	return e;
+	return r;
+}
+
+uint64_t cache_evict_entry(struct seg_cache *c, struct cache_entry *e,
+			   enum seg_cause cause, struct farewell *f)
+{
+	uint64_t weight = entry_weight(e);
+	uint64_t old = entry_kill(e);
+
+	if (!old)
+		return 0;
+	if (entry_record(e)->queue)
+		cache_policy_evict(&c->policy, entry_record(e));
+	cache_index_remove(&c->index, e);
+	cache_count_inside(c, (enum cache_count)cause);
+	leave(c, e, old, cause, f);
+	/* For the next eviction to find it near. */
+	__builtin_prefetch(cache_policy_next(&c->policy));
+	return weight;
 }
 
 /* What the victim weighed; 0: there is none that weighs no more than most. */
 static uint64_t evict_one(struct seg_cache *c, uint64_t most,
 			  enum seg_cause cause, struct farewell *f)
 {
-	struct cache_entry *e;
+	struct cache_record *r;
 
-	while ((e = next_victim(c)) != NULL && e->weight <= most) {
-		uint64_t old = entry_kill(e);
+	while ((r = next_victim(c)) != NULL && entry_weight(r->entry) <= most) {
+		uint64_t weight = cache_evict_entry(c, r->entry, cause, f);
 
-		if (old) {
-			cache_policy_evict(&c->policy, e);
-			cache_index_remove(&c->index, e);
-			cache_count(c, (enum cache_count)cause);
-			leave(c, e, old, cause, f);
-			return e->weight;
-		}
-		if (entry_park(e))
-			cache_policy_remove(&c->policy, e);
+		if (weight)
+			return weight;
+		if (entry_park(r->entry))
+			cache_policy_remove(&c->policy, r);
 	}
 	return 0;
 }
@@ -321,35 +323,36 @@ uint64_t cache_evict_to(struct seg_cache *c, uint64_t limit, uint64_t most,
 static void unlink_entry(struct seg_cache *c, struct cache_entry *e)
 {
 	cache_index_remove(&c->index, e);
-	if (e->queue)
-		cache_policy_remove(&c->policy, e);
+	if (entry_record(e)->queue)
+		cache_policy_remove(&c->policy, entry_record(e));
 }
 
-static void list_hidden(struct seg_cache *c, struct cache_entry *e)
+static void list_hidden(struct seg_cache *c, struct cache_record *r)
 {
-	e->listed = 1;
-	e->newer = NULL;
-	e->older = c->hidden;
+	r->listed = 1;
+	r->newer = NULL;
+	r->older = c->hidden;
 	if (c->hidden)
-		c->hidden->newer = e;
-	c->hidden = e;
+		c->hidden->newer = r;
+	c->hidden = r;
 }
 
 /* Dead or hidden; its word before. */
 static uint64_t end_entry(struct seg_cache *c, struct cache_entry *e,
-			  uint32_t cause)
+			  uint16_t cause)
 {
+	struct cache_record *r = entry_record(e);
 	uint64_t old;
 
-	e->cause = cause;
+	record_set_cause(r, cause);
 	old = entry_hide(e);
 	if (entry_pins(old))
-		list_hidden(c, e);
+		list_hidden(c, r);
 	return old;
 }
 
 void cache_hide_entry(struct seg_cache *c, struct cache_entry *e,
-		      uint32_t cause)
+		      uint16_t cause)
 {
 	unlink_entry(c, e);
 	end_entry(c, e, cause);
@@ -362,7 +365,7 @@ static void account_removed(struct seg_cache *c, struct cache_entry *e,
 {
 	if (old & ENTRY_LOADING)
 		return;
-	cache_count(c, (enum cache_count)cause);
+	cache_count_inside(c, (enum cache_count)cause);
 	if (!entry_pins(old))
 		leave(c, e, old, cause, f);
 }
@@ -383,8 +386,8 @@ void cache_replace_entry(struct seg_cache *c, struct cache_entry *old,
 	uint64_t word;
 
 	cache_index_replace(&c->index, old, e);
-	if (old->queue)
-		cache_policy_remove(&c->policy, old);
+	if (entry_record(old)->queue)
+		cache_policy_remove(&c->policy, entry_record(old));
 	word = end_entry(c, old, SEG_CAUSE_REPLACED);
 	account_removed(c, old, word, SEG_CAUSE_REPLACED, f);
 }
@@ -396,11 +399,11 @@ bool cache_take_entry(struct seg_cache *c, struct cache_entry *e)
 	if (!old)
 		return false;
 	unlink_entry(c, e);
-	u64_sub_relaxed(&c->resident, e->weight); /* relaxed: a sum */
-	cache_count(c, COUNT_TAKES);
-	e->cause = 0;
+	u64_sub_relaxed(&c->resident, entry_weight(e)); /* relaxed: a sum */
+	cache_count_inside(c, COUNT_TAKES);
+	record_set_cause(entry_record(e), 0);
 	if (!(old & ENTRY_RETURNING))
-		slots_retire(&c->slots, e);
+		free_entry(c, e);
 	return true;
 }
 
@@ -433,16 +436,32 @@ void cache_remove_all(struct seg_cache *c, enum seg_cause cause)
 
 /* ---- after the grace period ---- */
 
-/* With short_reads the values of the batch have been waiting, too. */
-static void release_values(struct seg_cache *c, struct cache_entry *first)
+/* Of the batch as many values as a farewell has places; what follows. */
+static struct cache_record *gather(struct cache_record *r, struct farewell *f,
+				   uint64_t *ret_weight)
 {
-	for (struct cache_entry *e = first; e; e = e->next) {
-		struct departed d = departed_of(e, (enum seg_cause)e->cause);
-
-		if (!d.cause || !d.value)
+	*ret_weight = 0;
+	for (f->count = 0; r && !farewell_is_full(f); r = r->next) {
+		if (!r->value)
 			continue;
-		u64_sub_relaxed(&c->deferred, d.weight); /* relaxed: a sum */
-		(void)cache_release_values(c, &d, 1); /* relieved anyway */
+		f->list[f->count++] = (struct departed){
+			.key = r->key, .value = r->value,
+			.weight = r->weight, .cause = record_cause(r),
+		};
+		*ret_weight += r->weight;
+	}
+	return r;
+}
+
+static void release_batch(struct seg_cache *c, struct cache_record *r)
+{
+	struct farewell f;
+	uint64_t weight;
+
+	while (r) {
+		r = gather(r, &f, &weight);
+		(void)farewell_say(c, &f); /* relieved anyway */
+		u64_sub_relaxed(&c->deferred, weight); /* relaxed: a sum */
 	}
 }
 
@@ -460,11 +479,9 @@ bool cache_batch_arrived(struct work *work)
 
 	if (cache_is_foreign(c))
 		return true;
-	if (c->short_reads)
-		release_values(c, c->slots.sent);
+	release_batch(c, c->slots.sent);
 	slots_arrive(&c->slots);
-	if (c->short_reads)
-		cache_relieve(c);
+	cache_relieve(c);
 	return true;
 }
 
@@ -486,18 +503,4 @@ uint64_t cache_flush_duty(struct keeper_duty *duty, uint64_t now_ns)
 	cache_hurry(c);
 	cache_relieve(c);
 	return OS_FOREVER;
-}
-
-bool cache_round_settled(struct work *work)
-{
-	struct seg_cache *c = (void *)((char *)work -
-			offsetof(struct seg_cache, index.settle));
-
-	if (cache_is_foreign(c))
-		return true;
-	cache_index_settled(&c->index);
-	u32_store_relaxed(&c->lags, 1); /* relaxed: a hint */
-	if (c->short_reads)
-		cache_relieve(c);
-	return true;
 }

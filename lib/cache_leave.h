@@ -8,7 +8,7 @@
  *
  * A value that left is handed to the listener after the gate was opened: it is
  * written down in a struct farewell meanwhile (cache_release.h).  With
- * short_reads it stays in its retired entry, until a grace period has passed.
+ * short_reads it stays in its retired record, until a grace period has passed.
  *
  * The last unpin of an entry that is parked or hidden puts it on the returned
  * list (E4), a stack that is only ever taken as a whole: by the next holder of
@@ -27,6 +27,11 @@ void cache_unlock(struct seg_cache *c, struct farewell *f);
 /* Resident minus pinned; newer than the caller's last change of either. */
 uint64_t cache_weight(struct seg_cache *c);
 uint64_t cache_pinned(struct seg_cache *c);
+
+/* Evicts that one; one place in the farewell must be left.  What it weighed;
+ * 0: it is pinned. */
+uint64_t cache_evict_entry(struct seg_cache *c, struct cache_entry *e,
+			   enum seg_cause cause, struct farewell *f);
 
 /*
  * Evicts until `weight` more would not exceed the limit, or nothing can go;
@@ -53,7 +58,7 @@ void cache_replace_entry(struct seg_cache *c, struct cache_entry *old,
 
 /* Out of the index, dead or (if it is pinned) hidden. */
 void cache_hide_entry(struct seg_cache *c, struct cache_entry *e,
-		      uint32_t cause);
+		      uint16_t cause);
 
 /* False: it is pinned. */
 bool cache_take_entry(struct seg_cache *c, struct cache_entry *e);
@@ -65,9 +70,6 @@ void cache_remove_all(struct seg_cache *c, enum seg_cause cause);
  * or has the holder of the gate do so. */
 void cache_relieve(struct seg_cache *c);
 
-/* The work after a round of splits, and its grace period: the next round. */
-bool cache_round_settled(struct work *work);
-
 /* The keeper's look: sends a small batch of values that has waited for long
  * enough (short_reads); when to come again. */
 uint64_t cache_flush_duty(struct keeper_duty *duty, uint64_t now_ns);
@@ -75,7 +77,7 @@ uint64_t cache_flush_duty(struct keeper_duty *duty, uint64_t now_ns);
 /* The next batch is to be sent at once. */
 void cache_hurry(struct seg_cache *c);
 
-/* The work of a batch of retired entries, after the grace period. */
+/* The work of a batch of retired records, after the grace period. */
 bool cache_batch_arrived(struct work *work);
 
 #endif

@@ -39,7 +39,7 @@ static int sleep_until_loaded(struct cache_entry *e, int wait_ms)
 						      OS_FOREVER : until - now);
 	}
 	/* relaxed: acquired above */
-	return ptr_load_relaxed(&e->value) ? 0 : e->error;
+	return ptr_load_relaxed(&e->value) ? 0 : entry_record(e)->error;
 }
 
 /* For an entry that was pinned while it was loading. */
@@ -49,7 +49,7 @@ static int wait_for_load(struct seg_cache *c, struct cache_entry *e,
 	int ret;
 
 	cache_count(c, COUNT_LOAD_WAITS);
-	if (e->loader == self())
+	if (entry_record(e)->loader == self())
 		ret = -EDEADLK;
 	else if (wait_ms < 0)
 		ret = -EAGAIN;
@@ -67,14 +67,9 @@ static int wait_for_load(struct seg_cache *c, struct cache_entry *e,
 static void link_loading(struct seg_cache *c, struct cache_entry *e,
 			 uint64_t key)
 {
-	e->key = key;
-	e->weight = 0;
-	e->cause = 0;
-	e->loader = self();
-	/* relaxed, all: published by the index */
-	ptr_store_relaxed(&e->value, NULL);
-	u32_store_relaxed(&e->mark, 0);
-	u32_store_relaxed(&e->loading, 1);
+	cache_fill_entry(c, e, key, NULL, 0);
+	entry_record(e)->loader = self();
+	u32_store_relaxed(&e->loading, 1); /* relaxed: see entry_begin() */
 	entry_begin(e, ENTRY_LOADING, 1);
 	cache_index_insert(&c->index, e);
 	u64_add_relaxed(&c->loading, 1); /* relaxed: counter */
@@ -95,7 +90,7 @@ static struct cache_entry *begin_load(struct seg_cache *c, uint64_t key,
 	struct cache_entry *found;
 
 	cache_lock(c, &f);
-	found = cache_index_find(&c->index, key);
+	found = cache_index_get(&c->index, key);
 	*ret_error = found ? pins_left(found) : -ENOMEM;
 	if (!found)
 		e = slots_get(&c->slots);
@@ -118,7 +113,7 @@ static void publish_value(struct seg_cache *c, struct cache_entry *e,
 {
 	bool hidden = entry_state(entry_look(e)) == ENTRY_HIDDEN;
 
-	e->weight = weight;
+	u64_store_relaxed(&e->weight, weight); /* relaxed: as the key */
 	/* release -> seg_cache_peek() */
 	ptr_store_release(&e->value, value);
 	/* relaxed: under the gate */
@@ -127,14 +122,14 @@ static void publish_value(struct seg_cache *c, struct cache_entry *e,
 		hidden = true;
 	}
 	if (hidden)
-		cache_count(c, (enum cache_count)e->cause);
+		cache_count_inside(c, record_cause(entry_record(e)));
 	cache_admit(c, e, NULL, true);
 }
 
 static void give_up(struct seg_cache *c, struct cache_entry *e, int error)
 {
-	e->error = error;
-	e->cause = 0;
+	entry_record(e)->error = error;
+	record_set_cause(entry_record(e), 0);
 	cache_count(c, COUNT_LOAD_FAILURES);
 	if (entry_state(entry_look(e)) == ENTRY_LIVE)
 		cache_hide_entry(c, e, 0);
@@ -192,7 +187,7 @@ static int run_load(struct seg_cache *c, struct cache_entry *e,
 	cache_count(c, COUNT_LOADS);
 	/* Cancelled in between, it would leave others waiting. */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
-	ret = load(ctx, e->key, &value, &weight);
+	ret = load(ctx, entry_key(e), &value, &weight);
 	if (ret > 0)
 		ret = -EINVAL;
 	if (!ret)

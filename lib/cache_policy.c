@@ -94,38 +94,38 @@ static uint64_t limit(const struct cache_policy *p, uint64_t shares)
 
 /* ---- the queues ---- */
 
-static void put_newest(struct cache_policy *p, struct cache_entry *e,
+static void put_newest(struct cache_policy *p, struct cache_record *r,
 		       enum cache_queue_name name)
 {
 	struct cache_queue *q = &p->queue[name];
 
-	e->queue = name;
+	r->queue = name;
 	if (!q->newest)
-		q->newest = q->oldest = e;
-	e->newer = q->oldest;
-	e->older = q->newest;
-	q->oldest->older = e;
-	q->newest->newer = e;
-	q->newest = e;
-	q->weight += e->weight;
+		q->newest = q->oldest = r;
+	r->newer = q->oldest;
+	r->older = q->newest;
+	q->oldest->older = r;
+	q->newest->newer = r;
+	q->newest = r;
+	q->weight += entry_weight(r->entry);
 	q->count++;
 }
 
-static void unlink_entry(struct cache_policy *p, struct cache_entry *e)
+static void unlink_entry(struct cache_policy *p, struct cache_record *r)
 {
-	struct cache_queue *q = &p->queue[e->queue];
+	struct cache_queue *q = &p->queue[r->queue];
 
-	e->newer->older = e->older;
-	e->older->newer = e->newer;
-	if (q->newest == e)
-		q->newest = e->older;
-	if (q->oldest == e)
-		q->oldest = e->newer;
-	q->weight -= e->weight;
+	r->newer->older = r->older;
+	r->older->newer = r->newer;
+	if (q->newest == r)
+		q->newest = r->older;
+	if (q->oldest == r)
+		q->oldest = r->newer;
+	q->weight -= entry_weight(r->entry);
 	if (!--q->count)
 		q->newest = q->oldest = NULL;
-	e->newer = e->older = NULL;
-	e->queue = QUEUE_NONE;
+	r->newer = r->older = NULL;
+	r->queue = QUEUE_NONE;
 }
 
 /* The oldest becomes the newest: in a circle, a matter of where it begins. */
@@ -136,26 +136,27 @@ static void rotate(struct cache_queue *q)
 }
 
 /* Into main, or round it once more. */
-static void move_to_main(struct cache_policy *p, struct cache_entry *e)
+static void move_to_main(struct cache_policy *p, struct cache_record *r)
 {
-	if (e == p->queue[QUEUE_MAIN].oldest) {
+	if (r == p->queue[QUEUE_MAIN].oldest) {
 		rotate(&p->queue[QUEUE_MAIN]);
 	} else {
-		unlink_entry(p, e);
-		put_newest(p, e, QUEUE_MAIN);
+		unlink_entry(p, r);
+		put_newest(p, r, QUEUE_MAIN);
 	}
-	e->stamp = now(p);
+	r->stamp = now(p);
 }
 
 /* False: there is none to take, it was not used. */
-static bool take_mark(struct cache_entry *e, bool all)
+static bool take_mark(struct cache_record *r, bool all)
 {
-	uint32_t mark = u32_load_relaxed(&e->mark);	/* relaxed: a hint */
+	struct atomic_u32 *at = &r->entry->mark;
+	uint32_t mark = u32_load_relaxed(at);	/* relaxed: a hint */
 
 	if (!mark)
 		return false;
 	/* relaxed: a hint; a hit at the same time may be lost */
-	u32_store_relaxed(&e->mark, all ? 0 : mark - 1);
+	u32_store_relaxed(at, all ? 0 : mark - 1);
 	return true;
 }
 
@@ -168,12 +169,14 @@ static void settle_young(struct cache_policy *p)
 	uint64_t most = limit(p, p->small_share / YOUNG_PART);
 
 	while (young->weight > most && young->count > 1) {
-		struct cache_entry *e = young->oldest;
+		struct cache_record *r = young->oldest;
 
-		take_mark(e, true);
-		unlink_entry(p, e);
-		put_newest(p, e, QUEUE_SMALL);
+		take_mark(r, true);
+		unlink_entry(p, r);
+		put_newest(p, r, QUEUE_SMALL);
 	}
+	if (young->oldest)
+		__builtin_prefetch(young->oldest->entry);
 }
 
 /*
@@ -198,14 +201,14 @@ static void shift_share(struct cache_policy *p, uint64_t weight, bool to_main)
 }
 
 /* Main's next victim; NULL: none was found unused in a few steps. */
-static struct cache_entry *look_for_idle(struct cache_policy *p)
+static struct cache_record *look_for_idle(struct cache_policy *p)
 {
 	for (unsigned i = 0; i < LOOK_STEPS; i++) {
-		struct cache_entry *e = p->queue[QUEUE_MAIN].oldest;
+		struct cache_record *r = p->queue[QUEUE_MAIN].oldest;
 
-		if (!e || !take_mark(e, false))
-			return e;
-		move_to_main(p, e);
+		if (!r || !take_mark(r, false))
+			return r;
+		move_to_main(p, r);
 	}
 	return NULL;
 }
@@ -219,7 +222,7 @@ static bool main_has_room(const struct cache_policy *p)
 /* Was it used again sooner than main's next victim may be? */
 static bool beats_main(struct cache_policy *p, const struct ghost_note *note)
 {
-	const struct cache_entry *idle;
+	const struct cache_record *idle;
 
 	if (main_has_room(p))
 		return true;
@@ -229,19 +232,19 @@ static bool beats_main(struct cache_policy *p, const struct ghost_note *note)
 }
 
 /* Whether the entry may go to main at once. */
-static bool is_proven(struct cache_policy *p, const struct cache_entry *e)
+static bool is_proven(struct cache_policy *p, const struct cache_record *r)
 {
 	uint64_t total = total_weight(p) >> p->shift;
 	struct ghost_note note;
 	uint64_t gone;
 	bool far;
 
-	if (!ghost_take(&p->ghost, e->key, &note))
+	if (!ghost_take(&p->ghost, entry_key(r->entry), &note))
 		return false;
 	gone = ((p->left[note.from_main] >> p->shift) - note.left) &
 	       GHOST_LEFT_MASK;
 	if (gone <= total / MARGIN_PART)
-		shift_share(p, e->weight, note.from_main);
+		shift_share(p, entry_weight(r->entry), note.from_main);
 	far = gone > total;
 	if (far && ++p->far_seen < FAR_ONE_IN)
 		return false;
@@ -267,26 +270,26 @@ static void coarsen_time(struct cache_policy *p)
 		return;
 	p->shift += by;
 	for (unsigned i = 0; i < QUEUE_END; i++) {
-		struct cache_entry *e = p->queue[i].newest;
+		struct cache_record *r = p->queue[i].newest;
 
-		for (uint64_t n = p->queue[i].count; n; n--, e = e->older) {
-			uint64_t age = (uint32_t)(before - e->stamp);
+		for (uint64_t n = p->queue[i].count; n; n--, r = r->older) {
+			uint64_t age = (uint32_t)(before - r->stamp);
 
-			e->stamp = now(p) - (uint32_t)(age >> by);
+			r->stamp = now(p) - (uint32_t)(age >> by);
 		}
 	}
 	ghost_clear(&p->ghost);
 }
 
-void cache_policy_insert(struct cache_policy *p, struct cache_entry *e)
+void cache_policy_insert(struct cache_policy *p, struct cache_record *r)
 {
 	bool proven;
 
-	seg_assert(e->weight > 0 && e->queue == QUEUE_NONE);
-	proven = is_proven(p, e);
-	p->came += e->weight;
-	e->stamp = now(p);
-	put_newest(p, e, proven ? QUEUE_MAIN : QUEUE_YOUNG);
+	seg_assert(entry_weight(r->entry) > 0 && r->queue == QUEUE_NONE);
+	proven = is_proven(p, r);
+	p->came += entry_weight(r->entry);
+	r->stamp = now(p);
+	put_newest(p, r, proven ? QUEUE_MAIN : QUEUE_YOUNG);
 	settle_young(p);
 	coarsen_time(p);
 	if (p->left[0] || p->left[1])
@@ -294,27 +297,30 @@ void cache_policy_insert(struct cache_policy *p, struct cache_entry *e)
 }
 
 /* The stamp says meanwhile where it came from. */
-void cache_policy_remove(struct cache_policy *p, struct cache_entry *e)
+void cache_policy_remove(struct cache_policy *p, struct cache_record *r)
 {
-	e->stamp = e->queue;
-	unlink_entry(p, e);
+	r->stamp = r->queue;
+	unlink_entry(p, r);
 }
 
 /* At the newest end: what held it may use it again.  Not as young: that would
  * take off its mark. */
-void cache_policy_return(struct cache_policy *p, struct cache_entry *e)
+void cache_policy_return(struct cache_policy *p, struct cache_record *r)
 {
-	put_newest(p, e, e->stamp == QUEUE_MAIN ? QUEUE_MAIN : QUEUE_SMALL);
-	e->stamp = now(p);
+	put_newest(p, r, r->stamp == QUEUE_MAIN ? QUEUE_MAIN : QUEUE_SMALL);
+	r->stamp = now(p);
 }
 
-void cache_policy_succeed(struct cache_policy *p, const struct cache_entry *old,
-			  struct cache_entry *e)
+void cache_policy_succeed(struct cache_policy *p,
+			  const struct cache_record *old,
+			  struct cache_record *r)
 {
 	/* relaxed, both: a hint */
-	u32_store_relaxed(&e->mark, u32_load_relaxed(&old->mark));
-	e->stamp = old->stamp;
-	cache_policy_return(p, e);
+	uint32_t mark = u32_load_relaxed(&old->entry->mark);
+
+	u32_store_relaxed(&r->entry->mark, mark);
+	r->stamp = old->stamp;
+	cache_policy_return(p, r);
 }
 
 /* ---- going out ---- */
@@ -329,38 +335,51 @@ static bool is_small_next(const struct cache_policy *p)
 	return small->weight + young->weight > limit(p, p->small_share);
 }
 
-static struct cache_entry *oldest_small(const struct cache_policy *p)
+static struct cache_record *oldest_small(const struct cache_policy *p)
 {
 	return p->queue[QUEUE_SMALL].oldest ? p->queue[QUEUE_SMALL].oldest :
 					      p->queue[QUEUE_YOUNG].oldest;
 }
 
-struct cache_entry *cache_policy_victim(struct cache_policy *p)
+struct cache_entry *cache_policy_next(const struct cache_policy *p)
 {
-	struct cache_entry *e = NULL;
+	const struct cache_record *r = is_small_next(p) ?
+		oldest_small(p) : p->queue[QUEUE_MAIN].oldest;
+
+	return r ? r->entry : NULL;
+}
+
+void cache_policy_expect(const struct cache_policy *p, uint64_t key)
+{
+	ghost_expect(&p->ghost, key);
+}
+
+struct cache_record *cache_policy_victim(struct cache_policy *p)
+{
+	struct cache_record *r = NULL;
 
 	for (unsigned i = 0; i < VICTIM_STEPS; i++) {
 		bool small = is_small_next(p);
 
-		e = small ? oldest_small(p) : p->queue[QUEUE_MAIN].oldest;
-		if (!e || !take_mark(e, small))
-			return e;
-		move_to_main(p, e);
+		r = small ? oldest_small(p) : p->queue[QUEUE_MAIN].oldest;
+		if (!r || !take_mark(r, small))
+			return r;
+		move_to_main(p, r);
 	}
 	return p->queue[QUEUE_MAIN].oldest;
 }
 
-void cache_policy_evict(struct cache_policy *p, struct cache_entry *e)
+void cache_policy_evict(struct cache_policy *p, struct cache_record *r)
 {
-	bool from_main = e->queue == QUEUE_MAIN;
+	bool from_main = r->queue == QUEUE_MAIN;
 
-	p->left[from_main] += e->weight;
-	ghost_put(&p->ghost, e->key, (struct ghost_note){
+	p->left[from_main] += entry_weight(r->entry);
+	ghost_put(&p->ghost, entry_key(r->entry), (struct ghost_note){
 		.from_main = from_main,
 		.left = p->left[from_main] >> p->shift & GHOST_LEFT_MASK,
-		.used = e->stamp & GHOST_USED_MASK,
+		.used = r->stamp & GHOST_USED_MASK,
 	});
-	unlink_entry(p, e);
+	unlink_entry(p, r);
 }
 
 /* ---- the rest ---- */
@@ -391,18 +410,18 @@ uint64_t cache_policy_bytes(const struct cache_policy *p)
 
 static bool queue_is_valid(const struct cache_queue *q, unsigned name)
 {
-	const struct cache_entry *e = q->newest;
+	const struct cache_record *r = q->newest;
 	uint64_t weight = 0;
 
-	if (!e || !q->count)
-		return !e && !q->oldest && !q->count && !q->weight;
-	for (uint64_t n = q->count; n; n--, e = e->older) {
-		if (e->queue != name || e->older->newer != e ||
-		    (n == 1) != (e == q->oldest))
+	if (!r || !q->count)
+		return !r && !q->oldest && !q->count && !q->weight;
+	for (uint64_t n = q->count; n; n--, r = r->older) {
+		if (r->queue != name || r->older->newer != r ||
+		    (n == 1) != (r == q->oldest))
 			return false;
-		weight += e->weight;
+		weight += entry_weight(r->entry);
 	}
-	return e == q->newest && q->weight == weight;
+	return r == q->newest && q->weight == weight;
 }
 
 bool cache_policy_is_valid(const struct cache_policy *p)

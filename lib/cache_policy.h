@@ -2,9 +2,9 @@
 /*
  * Who leaves a cache next.  See cache_policy.c for the policy itself.
  * Everything here runs under the lock of the cache, except that a hit does
- *	m = u32_load_relaxed(&e->mark);
+ *	m = u32_load_relaxed(&entry->mark);
  *	if (m < CACHE_MARK_MOST)
- *		u32_store_relaxed(&e->mark, m + 1);
+ *		u32_store_relaxed(&entry->mark, m + 1);
  */
 #ifndef SEG_CACHE_POLICY_H
 #define SEG_CACHE_POLICY_H
@@ -32,7 +32,7 @@ enum cache_queue_name {
  * oldest; all have queue == this queue's name, and no others.
  */
 struct cache_queue {
-	struct cache_entry *newest, *oldest;
+	struct cache_record *newest, *oldest;
 	uint64_t weight;
 	uint64_t count;
 };
@@ -58,20 +58,29 @@ void cache_policy_set_max(struct cache_policy *p, uint64_t max_weight);
 
 /* After a miss.  Key and weight (not 0) are set and stay as long as it is
  * queued; the mark is 0.  Takes memory, if there is any; no other does. */
-void cache_policy_insert(struct cache_policy *p, struct cache_entry *e);
-/* e leaves its queue: taken, removed, or parked because it is pinned. */
-void cache_policy_remove(struct cache_policy *p, struct cache_entry *e);
+void cache_policy_insert(struct cache_policy *p, struct cache_record *r);
+/* It leaves its queue: taken, removed, or parked because it is pinned. */
+void cache_policy_remove(struct cache_policy *p, struct cache_record *r);
 /* A parked one comes back. */
-void cache_policy_return(struct cache_policy *p, struct cache_entry *e);
-/* e comes as the new value of a key whose entry old was removed: it inherits
+void cache_policy_return(struct cache_policy *p, struct cache_record *r);
+/* r comes as the new value of a key whose entry old was removed: it inherits
  * the mark and comes back in old's stead. */
-void cache_policy_succeed(struct cache_policy *p, const struct cache_entry *old,
-			  struct cache_entry *e);
+void cache_policy_succeed(struct cache_policy *p,
+			  const struct cache_record *old,
+			  struct cache_record *r);
 
 /* Who should go next, still in its queue; NULL: all queues are empty. */
-struct cache_entry *cache_policy_victim(struct cache_policy *p);
+struct cache_record *cache_policy_victim(struct cache_policy *p);
 /* It went: out of its queue, but remembered. */
-void cache_policy_evict(struct cache_policy *p, struct cache_entry *e);
+void cache_policy_evict(struct cache_policy *p, struct cache_record *r);
+
+/*
+ * Bring near what is about to be looked at, since at random places all of it is
+ * far: what is remembered of a key that will be inserted or evicted, and who
+ * probably goes next (NULL: nobody).  They change nothing.
+ */
+void cache_policy_expect(const struct cache_policy *p, uint64_t key);
+struct cache_entry *cache_policy_next(const struct cache_policy *p);
 
 /* Memory of its own. */
 uint64_t cache_policy_bytes(const struct cache_policy *p);

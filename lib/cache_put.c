@@ -51,20 +51,28 @@ static void add_resident(struct seg_cache *c, uint64_t weight)
 	u64_add_relaxed(&c->resident, weight); /* relaxed: a sum */
 }
 
+void cache_fill_entry(struct seg_cache *c, struct cache_entry *e, uint64_t key,
+		      void *value, uint64_t weight)
+{
+	cache_index_change(&c->index);
+	entry_fill(e, key, value, weight);
+	record_set_cause(entry_record(e), 0);
+}
+
 void cache_admit(struct seg_cache *c, struct cache_entry *e,
-		 const struct cache_entry *old, bool pinned)
+		 const struct cache_record *old, bool pinned)
 {
 	if (pinned)
 		/* Before it is resident, so that the weight is less. */
-		cache_weigh_pin(c, e->weight);
-	add_resident(c, e->weight);
-	cache_count(c, COUNT_INSERTS);
+		cache_weigh_pin(c, entry_weight(e));
+	add_resident(c, entry_weight(e));
+	cache_count_inside(c, COUNT_INSERTS);
 	if (entry_state(entry_look(e)) != ENTRY_LIVE)
 		return;
 	if (old)
-		cache_policy_succeed(&c->policy, old, e);
+		cache_policy_succeed(&c->policy, old, entry_record(e));
 	else
-		cache_policy_insert(&c->policy, e);
+		cache_policy_insert(&c->policy, entry_record(e));
 	/* relaxed: a figure */
 	u64_store_relaxed(&c->policy_bytes, cache_policy_bytes(&c->policy));
 }
@@ -73,11 +81,14 @@ void cache_admit(struct seg_cache *c, struct cache_entry *e,
 static uint64_t added_weight(const struct newcomer *n,
 			     const struct cache_entry *old)
 {
+	uint64_t weight;
+
 	if (n->pinned)
 		return 0;
 	if (!old || entry_pins(entry_look(old)))
 		return n->weight;
-	return n->weight > old->weight ? n->weight - old->weight : 0;
+	weight = entry_weight(old);
+	return n->weight > weight ? n->weight - weight : 0;
 }
 
 /* The new entry is in the old one's place before that ends: cache_get.c. */
@@ -85,23 +96,18 @@ static void link_entry(struct seg_cache *c, const struct newcomer *n,
 		       struct cache_entry *e, struct cache_entry *old,
 		       struct farewell *f)
 {
-	bool heir = false;
+	const struct cache_record *heir = NULL;
 
-	e->key = n->key;
-	e->weight = n->weight;
-	e->cause = 0;
-	/* relaxed, all: published by the index */
-	ptr_store_relaxed(&e->value, n->value);
-	u32_store_relaxed(&e->mark, 0);
-	u32_store_relaxed(&e->loading, 0);
+	cache_fill_entry(c, e, n->key, n->value, n->weight);
 	entry_begin(e, 0, n->pinned);
 	if (old) {
-		heir = !(entry_look(old) & ENTRY_LOADING);
+		if (!(entry_look(old) & ENTRY_LOADING))
+			heir = entry_record(old);
 		cache_replace_entry(c, old, e, f);
 	} else {
 		cache_index_insert(&c->index, e);
 	}
-	cache_admit(c, e, heir ? old : NULL, n->pinned);
+	cache_admit(c, e, heir, n->pinned);
 }
 
 /* The old entry itself may be evicted, or pinned, meanwhile.  False: the
@@ -117,9 +123,22 @@ static bool make_room(struct seg_cache *c, const struct newcomer *n,
 		if (!cache_make_room(c, added, max, SEG_CAUSE_EVICTED, f))
 			return false;
 		if (*old)
-			*old = cache_index_find(&c->index, n->key);
+			*old = cache_index_get(&c->index, n->key);
 	} while (added_weight(n, *old) > added);
 	return !farewell_is_full(f);
+}
+
+/* What a put into a full cache looks at lies at random places, each of them
+ * far: so that they come near at the same time. */
+static void look_ahead(struct seg_cache *c, uint64_t key)
+{
+	const struct cache_entry *next = cache_policy_next(&c->policy);
+
+	cache_policy_expect(&c->policy, key);
+	if (!next)
+		return;
+	cache_policy_expect(&c->policy, entry_key(next));
+	cache_index_expect(&c->index, entry_key(next));
 }
 
 /* Under the gate; -EAGAIN: the farewell is full, room is still needed. */
@@ -128,9 +147,10 @@ static int insert(struct seg_cache *c, const struct newcomer *n,
 {
 	/* relaxed: under the gate */
 	uint64_t max = u64_load_relaxed(&c->max_weight);
-	struct cache_entry *old = cache_index_find(&c->index, n->key);
-	struct cache_entry *e;
+	struct cache_entry *old, *e;
 
+	look_ahead(c, n->key);
+	old = cache_index_get(&c->index, n->key);
 	if (old && !n->replaces)
 		return -EEXIST;
 	if (n->weight > max || !cache_can_hold(c, n->weight))
@@ -188,7 +208,7 @@ int seg_cache_replace(struct seg_cache *c, uint64_t key, void *value,
 static int take(struct seg_cache *c, uint64_t key, struct farewell *f,
 		void **ret_value)
 {
-	struct cache_entry *e = cache_index_find(&c->index, key);
+	struct cache_entry *e = cache_index_get(&c->index, key);
 	void *value;
 
 	if (!e)
@@ -236,7 +256,7 @@ int seg_cache_remove(struct seg_cache *c, uint64_t key, const void *value)
 	if (!c)
 		return -EINVAL;
 	cache_lock(c, &f);
-	e = cache_index_find(&c->index, key);
+	e = cache_index_get(&c->index, key);
 	/* relaxed: under the gate */
 	if (e && value && ptr_load_relaxed(&e->value) != value)
 		e = NULL;

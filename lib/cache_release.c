@@ -13,7 +13,7 @@
 struct frame {
 	struct seg_cache *cache;
 	struct frame *outer;
-	struct cache_entry *dying;	/* with values; linked by next */
+	struct cache_record *dying;	/* with values; linked by next */
 	bool again;			/* cache_relieve() is to be called */
 };
 
@@ -29,26 +29,15 @@ static const char *const cause_names[] = {
 	[SEG_CAUSE_SHRUNK] = "SHRUNK",
 };
 
-struct departed departed_of(const struct cache_entry *e, enum seg_cause cause)
-{
-	return (struct departed){
-		.key = e->key,
-		/* relaxed: seen with the word that ended the entry */
-		.value = ptr_load_relaxed(&e->value),
-		.weight = e->weight,
-		.cause = cause,
-	};
-}
-
-void cache_push_returned(struct seg_cache *c, struct cache_entry *e)
+void cache_push_returned(struct seg_cache *c, struct cache_record *r)
 {
 	/* relaxed: only compared and linked to, never followed here */
 	void *first = ptr_load_relaxed(&c->returned);
 
 	do {
-		e->next = first;
+		r->next = first;
 		/* release -> drain(); retries when another pushed or drained */
-	} while (!ptr_cas_weak_release(&c->returned, &first, e));
+	} while (!ptr_cas_weak_release(&c->returned, &first, r));
 }
 
 static void release_value(struct seg_cache *c, const struct departed *d)
@@ -59,21 +48,21 @@ static void release_value(struct seg_cache *c, const struct departed *d)
 			  (unsigned long long)d->key, cause_names[d->cause]);
 	if (c->listener)
 		c->listener(c->listener_ctx, d->key, d->value, d->weight,
-			    d->cause);
+			    (enum seg_cause)d->cause);
 	if (c->pages && !page_release(d->value, PAGE_CACHE))
 		seg_die("a cache's page has another owner: memory corrupted");
-	cache_count(c, COUNT_RELEASED);
 }
 
 static void release_dying(struct seg_cache *c, struct frame *frame)
 {
 	while (frame->dying) {
-		struct cache_entry *e = frame->dying;
-		struct departed d = departed_of(e, (enum seg_cause)e->cause);
+		struct cache_record *r = frame->dying;
+		struct departed d = entry_departs(r->entry, record_cause(r));
 
-		frame->dying = e->next;
-		cache_push_returned(c, e);
+		frame->dying = r->next;
+		cache_push_returned(c, r);
 		release_value(c, &d);
+		cache_count(c, COUNT_RELEASED);
 	}
 }
 
@@ -89,6 +78,8 @@ bool cache_release_values(struct seg_cache *c, const struct departed *list,
 	frames = &frame;
 	for (unsigned i = 0; i < count; i++)
 		release_value(c, &list[i]);
+	/* relaxed: counter */
+	u64_add_relaxed(&c->count[COUNT_RELEASED], count);
 	release_dying(c, &frame);
 	frames = frame.outer;
 	pthread_setcancelstate(before, &before);
@@ -105,14 +96,14 @@ static struct frame *frame_of(const struct seg_cache *c)
 	return frame;
 }
 
-bool cache_release_later(struct seg_cache *c, struct cache_entry *e)
+bool cache_release_later(struct seg_cache *c, struct cache_record *r)
 {
 	struct frame *frame = frame_of(c);
 
 	if (!frame)
 		return false;
-	e->next = frame->dying;
-	frame->dying = e;
+	r->next = frame->dying;
+	frame->dying = r;
 	return true;
 }
 

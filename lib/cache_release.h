@@ -18,13 +18,6 @@
 
 enum { FAREWELL_MOST = 16 };
 
-struct departed {
-	uint64_t key;
-	void *value;
-	uint64_t weight;
-	enum seg_cause cause;
-};
-
 /* Written down under the gate, said after it was opened. */
 struct farewell {
 	unsigned count;
@@ -36,20 +29,18 @@ static inline bool farewell_is_full(const struct farewell *f)
 	return f->count == FAREWELL_MOST;
 }
 
-struct departed departed_of(const struct cache_entry *e, enum seg_cause cause);
-
 /* True: the listeners made the cache so heavy that it is to be looked at. */
 bool cache_release_values(struct seg_cache *c, const struct departed *list,
 			  unsigned count);
 
 /* The value of an entry that this thread's unpin ended, for the returned list.
  * False: the thread is not in a listener of the cache. */
-bool cache_release_later(struct seg_cache *c, struct cache_entry *e);
+bool cache_release_later(struct seg_cache *c, struct cache_record *r);
 
 /* The cache is to be looked at; false as above. */
 bool cache_relieve_later(struct seg_cache *c);
 
 /* An entry that came to UNPIN_RETURNS or UNPIN_DIED_RETURNS. */
-void cache_push_returned(struct seg_cache *c, struct cache_entry *e);
+void cache_push_returned(struct seg_cache *c, struct cache_record *r);
 
 #endif

@@ -10,22 +10,25 @@
 #ifndef SLOTS_CHUNK_FIRST
 #define SLOTS_CHUNK_FIRST 31
 #endif
-/*
- * Look-ups read the first of an entry's two lines.  If that were the even line
- * of each pair, only half of a cache's sets would hold any: so after every few
- * entries there is a line to spare.  The largest chunk fills a huge page.
- */
-enum { BLOCK = 32, CHUNK_MANY = 8192, CHUNK_MOST = 16128 };
+enum { CHUNK_MANY = 8192, CHUNK_MOST = 16383 /* fills a huge page */ };
 
 struct cache_chunk {
 	struct cache_chunk *next;
-	_Alignas(CACHE_LINE) char memory[];
+	struct cache_record *records;	/* behind the entries */
+	_Alignas(CACHE_LINE) struct cache_entry entries[];
 };
 
-static size_t offset_of(uint64_t number)
+static void put_entry(struct cache_slots *s, struct cache_entry *e)
 {
-	return number * sizeof(struct cache_entry) +
-	       number / BLOCK * CACHE_LINE;
+	/* release: a dead entry's value has changed (E5) */
+	ptr_store_release(&e->value, s->entries);
+	s->entries = e;
+}
+
+static void put_record(struct cache_slots *s, struct cache_record *r)
+{
+	r->next = s->records;
+	s->records = r;
 }
 
 static void chunk_make(struct cache_slots *s)
@@ -37,14 +40,18 @@ static void chunk_make(struct cache_slots *s)
 
 	count = count < SLOTS_CHUNK_FIRST ? SLOTS_CHUNK_FIRST : count;
 	count = 2 * count >= CHUNK_MANY ? CHUNK_MOST : count;
-	bytes = sizeof(*chunk) + offset_of(count);
+	bytes = sizeof(*chunk) + count * (sizeof(struct cache_entry) +
+					  sizeof(struct cache_record));
 	chunk = os_calloc(1, bytes);
 	if (!chunk)
 		return;
 	chunk->next = s->chunks;
+	chunk->records = (struct cache_record *)(chunk->entries + count);
 	s->chunks = chunk;
-	for (uint64_t i = count; i-- > 0;)
-		slots_put(s, (void *)(chunk->memory + offset_of(i)));
+	for (uint64_t i = count; i-- > 0;) {
+		put_entry(s, &chunk->entries[i]);
+		put_record(s, &chunk->records[i]);
+	}
 	/* relaxed, both: figures */
 	u64_add_relaxed(&s->made, count);
 	u64_add_relaxed(&s->bytes, bytes);
@@ -53,35 +60,44 @@ static void chunk_make(struct cache_slots *s)
 struct cache_entry *slots_get(struct cache_slots *s)
 {
 	struct cache_entry *e;
+	struct cache_record *r;
 
-	if (!s->free)
+	if (!s->entries || !s->records)
 		chunk_make(s);
-	e = s->free;
-	if (!e)
+	e = s->entries;
+	r = s->records;
+	if (!e || !r)
 		return NULL;
-	s->free = e->next;
-	/* It has been away for a while: for the next one to find it near. */
-	if (s->free) {
-		__builtin_prefetch(s->free);
-		__builtin_prefetch(&s->free->newer);
-	}
+	s->entries = ptr_load_relaxed(&e->value); /* relaxed: see above */
+	s->records = r->next;
+	ptr_store_relaxed(&e->record, r); /* relaxed: see entry_record() */
+	r->entry = e;
+	/* It may have been away for a while: for the next to find it near. */
+	__builtin_prefetch(s->records);
 	return e;
 }
 
 void slots_put(struct cache_slots *s, struct cache_entry *e)
 {
-	e->next = s->free;
-	s->free = e;
+	put_record(s, entry_record(e));
+	put_entry(s, e);
 }
 
 void slots_retire(struct cache_slots *s, struct cache_entry *e)
 {
+	struct cache_record *r = entry_record(e);
+
 	seg_assert(entry_state(entry_look(e)) == ENTRY_DEAD);
-	e->next = s->retired;
+	r->key = entry_key(e);
+	/* relaxed: it does not change any more */
+	r->value = ptr_load_relaxed(&e->value);
+	r->weight = entry_weight(e);
+	r->next = s->retired;
 	if (!s->retired)
-		s->retired_last = e;
-	s->retired = e;
+		s->retired_last = r;
+	s->retired = r;
 	s->retired_count++;
+	put_entry(s, e);
 }
 
 bool slots_send(struct cache_slots *s, uint64_t least)
@@ -107,8 +123,8 @@ void slots_receive(struct cache_slots *s)
 	/* acquire <- slots_arrive() */
 	if (!u32_load_acquire(&s->arrived))
 		return;
-	s->sent_last->next = s->free;
-	s->free = s->sent;
+	s->sent_last->next = s->records;
+	s->records = s->sent;
 	s->sent = NULL;
 	/* relaxed: the next batch is sent under the lock, by the queue */
 	u32_store_relaxed(&s->arrived, 0);

@@ -85,13 +85,24 @@ static int visit(const struct cache_entry *e, seg_cache_each_fn *fn, void *ctx)
 
 	if (entry_state(word) != ENTRY_LIVE || (word & ENTRY_LOADING))
 		return 0;
-	info.key = e->key;
-	/* relaxed, both: acquired with the word; a hint */
-	info.value = ptr_load_relaxed(&e->value);
+	/* acquire, all <- entry_fill(): the word has changed (E5) */
+	info.key = u64_load_acquire(&e->key);
+	info.value = ptr_load_acquire(&e->value);
+	info.weight = u64_load_acquire(&e->weight);
+	/* relaxed: a hint */
 	info.mark = u32_load_relaxed(&e->mark);
-	info.weight = e->weight;
 	info.pins = entry_pins(word);
-	return fn(ctx, &info);
+	return entry_lives_on(word, entry_look(e)) ? fn(ctx, &info) : 0;
+}
+
+/* Who strays into another chain has lost its own. */
+static bool is_in_bucket(struct seg_cache *c, const struct cache_entry *e,
+			 uint32_t bucket)
+{
+	/* acquire <- split(), entry_fill() */
+	uint64_t shape = u64_load_acquire(&c->index.shape);
+
+	return index_bucket(shape, u64_load_acquire(&e->key)) == bucket;
 }
 
 static int visit_bucket(struct seg_cache *c, uint32_t bucket,
@@ -101,7 +112,8 @@ static int visit_bucket(struct seg_cache *c, uint32_t bucket,
 	struct cache_entry *e = cache_index_first(&c->index, bucket, &side);
 	int ret = 0;
 
-	for (; e && !ret; e = cache_index_next(e, side))
+	for (; e && !ret && is_in_bucket(c, e, bucket);
+	     e = cache_index_next(e, side))
 		ret = visit(e, fn, ctx);
 	return ret;
 }
@@ -146,10 +158,10 @@ static void add_entry(struct sums *s, const struct cache_entry *e)
 	uint64_t word = entry_look(e);
 
 	s->entries++;
-	s->weight += e->weight;
-	s->pinned += entry_pins(word) ? e->weight : 0;
+	s->weight += entry_weight(e);
+	s->pinned += entry_pins(word) ? entry_weight(e) : 0;
 	s->loading += (word & ENTRY_LOADING) != 0;
-	s->queued += e->queue != 0;
+	s->queued += entry_record(e)->queue != 0;
 }
 
 static struct sums sum_up(struct seg_cache *c)
@@ -171,8 +183,8 @@ static struct sums sum_up_hidden(struct seg_cache *c)
 {
 	struct sums s = { .entries = 0 };
 
-	for (struct cache_entry *e = c->hidden; e; e = e->older)
-		add_entry(&s, e);
+	for (struct cache_record *r = c->hidden; r; r = r->older)
+		add_entry(&s, r->entry);
 	return s;
 }
 

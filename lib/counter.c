@@ -8,7 +8,7 @@
 
 #include <pthread.h>
 
-_Thread_local unsigned counter_thread;
+_Thread_local size_t counter_thread;
 
 static struct atomic_u64 owned;
 static struct atomic_u32 most;		/* numbers that ever were, from 0 */
@@ -71,7 +71,7 @@ unsigned counter_number_thread(void)
 		number += u32_add_relaxed(&sharers, 1) % COUNTER_SHARED;
 	raise_most(number + 1);
 	counter_thread = number + 1;
-	return counter_thread;
+	return number + 1;
 }
 
 unsigned counter_slots(void)

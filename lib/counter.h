@@ -12,6 +12,8 @@
 #ifndef SEG_COUNTER_H
 #define SEG_COUNTER_H
 
+#include <stddef.h>
+
 #include "atomic.h"
 
 enum { COUNTER_STRIPES = 8, CACHE_LINE = 64 };
@@ -28,27 +30,25 @@ enum {
 	COUNTER_SLOTS = COUNTER_OWNERS + COUNTER_SHARED
 };
 
-extern _Thread_local unsigned counter_thread;	/* slot + 1; 0: none yet */
+extern _Thread_local size_t counter_thread;	/* slot + 1; 0: none yet */
 unsigned counter_number_thread(void) __attribute__((cold));
 
 #ifdef SEG_EXPLORE
 #define counter_slot() explore_slot()
-#define counter_has_slot() true
-#define counter_known_slot() explore_slot()
+#define counter_number() (explore_slot() + (size_t)1)
 #define counter_slots() explore_slots()
 #define counter_owns(slot) explore_owns(slot)
 #else
 static inline unsigned counter_slot(void)
 {
-	unsigned number = counter_thread;
+	size_t number = counter_thread;
 
-	return (__builtin_expect(number, 1) ? number :
-					       counter_number_thread()) - 1;
+	return (unsigned)(__builtin_expect(number != 0, 1) ?
+				  number : counter_number_thread()) - 1;
 }
 
-/* Whether the thread has a slot; if so, which, without a call. */
-#define counter_has_slot() (counter_thread != 0)
-#define counter_known_slot() (counter_thread - 1)
+/* The thread's slot + 1; 0: it has none yet.  Without a call. */
+#define counter_number() counter_thread
 
 /* Slots that may have been written; newer than the caller's last seq_cst
  * store. */
@@ -58,8 +58,7 @@ unsigned counter_slots(void);
 #endif
 
 /* Adds to a counter of that slot, the calling thread's. */
-static inline void counter_bump(struct atomic_u64 *c, unsigned slot,
-				uint64_t by)
+static inline void counter_bump(struct atomic_u64 *c, size_t slot, uint64_t by)
 {
 	if (counter_owns(slot))
 		/* relaxed, both: no other thread writes it */

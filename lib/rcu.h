@@ -46,20 +46,14 @@ void rcu_enter_first(void);
 
 /* With the inlined read side, what is done once is kept out of the way. */
 #ifdef _LGPL_SOURCE
-/* A section of a thread that is registered: no call. */
-#define rcu_is_registered() (URCU_TLS(urcu_bp_reader) != NULL)
-static inline void rcu_enter_registered(void)
-{
-	cmm_barrier();
-	_urcu_bp_read_lock_update(URCU_TLS(urcu_bp_reader)->ctr);
-}
-
 static inline void rcu_enter(void)
 {
-	if (__builtin_expect(rcu_is_registered(), 1))
-		rcu_enter_registered();
-	else
+	if (__builtin_expect(URCU_TLS(urcu_bp_reader) == NULL, 0)) {
 		rcu_enter_first();
+		return;
+	}
+	cmm_barrier();
+	_urcu_bp_read_lock_update(URCU_TLS(urcu_bp_reader)->ctr);
 }
 
 /* Whether the calling thread is in a read section. */
@@ -69,8 +63,6 @@ static inline bool rcu_inside(void)
 	       (URCU_TLS(urcu_bp_reader)->ctr & URCU_BP_GP_CTR_NEST_MASK);
 }
 #else
-#define rcu_is_registered() true
-#define rcu_enter_registered() rcu_enter()
 static inline void rcu_enter(void)
 {
 	rcu_enter_first();

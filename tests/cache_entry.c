@@ -2,26 +2,59 @@
 /*
  * lib/cache_entry.h: each row of the table, what is refused, and (E1) one wins
  * who ends an entry, (E2) no pin on what ended, (E3) what was read under a pin
- * was read before.
+ * was read before, (E5) what was read with a word is pinned with that word, or
+ * not at all.
  */
 #include "testing.h"
 
-#include "cache_entry.h"
+#include "cache_index.h"
 
-enum { THREADS = 4, ROUNDS = 3000 };
+enum { THREADS = 4, ROUNDS = 3000, WEIGHT = 30 };
 
 static struct cache_entry entry;
+static struct cache_record record;
+static struct departed departed;	/* by the last unpin */
 
 static int new_entry(void **state)
 {
 	(void)state;
 	memset(&entry, 0, sizeof(entry));
+	memset(&record, 0, sizeof(record));
+	/* relaxed: as slots_get() does */
+	ptr_store_relaxed(&entry.record, &record);
+	record.entry = &entry;
 	return 0;
+}
+
+static void *value_of(uint64_t key)
+{
+	return (void *)(uintptr_t)(16 * (key + 1));
+}
+
+/* The entry is dead: another key's from now on. */
+static void begin(uint64_t key)
+{
+	entry_fill(&entry, key, value_of(key), WEIGHT);
+	entry_begin(&entry, 0, 0);
+}
+
+static enum entry_unpinned unpin(uint64_t version)
+{
+	departed = (struct departed){ .key = 0 };
+	return entry_unpin(&entry, version, &departed);
+}
+
+static void assert_departed(uint64_t key, uint32_t cause)
+{
+	assert_int_equal(departed.key, key);
+	assert_ptr_equal(departed.value, value_of(key));
+	assert_int_equal(departed.weight, WEIGHT);
+	assert_int_equal(departed.cause, cause);
 }
 
 static uint64_t pin(void)
 {
-	uint64_t word = 0;
+	uint64_t word = entry_look(&entry);
 
 	assert_true(entry_pin(&entry, &word));
 	assert_int_equal(word, entry_look(&entry));
@@ -47,7 +80,7 @@ static void test_each_life_has_a_version(void **state)
 		assert_is(ENTRY_LIVE, life - 1, 0);
 		assert_int_equal(entry_version(entry_look(&entry)), life);
 		for (uint64_t i = 1; i < life; i++)
-			entry_unpin(&entry, life);
+			unpin(life);
 		assert_true(entry_kill(&entry) != 0);
 		assert_is(ENTRY_DEAD, 0, 0);
 		assert_int_equal(entry_version(entry_look(&entry)), life);
@@ -63,10 +96,10 @@ static void test_pins_and_unpins(void **state)
 	v = pin();
 	pin();
 	assert_is(ENTRY_LIVE, 2, 0);
-	assert_int_equal(entry_unpin(&entry, v), UNPIN_STAYS);
-	assert_int_equal(entry_unpin(&entry, v), UNPIN_LAST);
+	assert_int_equal(unpin(v), UNPIN_STAYS);
+	assert_int_equal(unpin(v), UNPIN_LAST);
 	assert_is(ENTRY_LIVE, 0, 0);
-	assert_int_equal(entry_unpin(&entry, v), UNPIN_STALE);
+	assert_int_equal(unpin(v), UNPIN_STALE);
 	assert_is(ENTRY_LIVE, 0, 0);
 }
 
@@ -93,23 +126,140 @@ static void test_plain_unpins(void **state)
 	assert_is(ENTRY_HIDDEN, 1, 0);
 }
 
+/* Who looked at it when its word was this one. */
+static bool pins_with(uint64_t word)
+{
+	uint64_t before = entry_look(&entry);
+	bool pinned = entry_pin(&entry, &word);
+
+	assert_int_equal(entry_look(&entry),
+			 before + (pinned ? ENTRY_PIN : 0));
+	return pinned;
+}
+
 /* E2, and a pin of an earlier life is known. */
 static void test_what_ended_is_not_pinned(void **state)
 {
-	uint64_t word, old;
+	uint64_t live, old;
 
 	(void)state;
-	assert_false(entry_pin(&entry, &word));
+	assert_false(pins_with(entry_look(&entry)));
 	entry_begin(&entry, 0, 0);
+	live = entry_look(&entry);
 	old = pin();
 	entry_hide(&entry);
-	assert_false(entry_pin(&entry, &word));
-	assert_int_equal(entry_unpin(&entry, old), UNPIN_DIED_RETURNS);
-	assert_false(entry_pin(&entry, &word));
+	assert_false(pins_with(live));
+	assert_false(pins_with(entry_look(&entry)));
+	assert_int_equal(unpin(old), UNPIN_DIED_RETURNS);
+	assert_false(pins_with(live));
+	assert_false(pins_with(entry_look(&entry)));
 	entry_returned(&entry);
 	entry_begin(&entry, 0, 1);
-	assert_int_equal(entry_unpin(&entry, old), UNPIN_STALE);
+	assert_int_equal(unpin(old), UNPIN_STALE);
 	assert_is(ENTRY_LIVE, 1, 0);
+}
+
+/* E5: a look-up was stopped after each of its steps, and goes on when the entry
+ * is another key's. */
+static void test_no_pin_of_what_was_used_again(void **state)
+{
+	uint64_t live, dead;
+
+	(void)state;
+	begin(1);
+	live = entry_look(&entry);
+	assert_ptr_equal(cache_index_value(&entry, live), value_of(1));
+	entry_kill(&entry);
+	dead = entry_look(&entry);
+	assert_null(cache_index_value(&entry, live));
+	/* The new key and value are there, the word still says dead. */
+	entry_fill(&entry, 2, value_of(2), WEIGHT);
+	assert_null(cache_index_value(&entry, live));
+	assert_null(cache_index_value(&entry, dead));
+	assert_false(pins_with(live));
+	assert_false(pins_with(dead));
+	entry_begin(&entry, 0, 0);
+	assert_null(cache_index_value(&entry, live));
+	assert_null(cache_index_value(&entry, dead));
+	assert_false(pins_with(live));
+	assert_false(pins_with(dead));
+	assert_ptr_equal(cache_index_value(&entry, entry_look(&entry)),
+			 value_of(2));
+	assert_true(pins_with(entry_look(&entry)));
+}
+
+/* What else happens to a word is no reason to look again. */
+static void test_other_pins_do_not_disturb_a_look(void **state)
+{
+	uint64_t word, v;
+
+	(void)state;
+	begin(1);
+	word = entry_look(&entry);
+	v = pin();
+	entry_park(&entry);
+	assert_ptr_equal(cache_index_value(&entry, word), value_of(1));
+	assert_true(pins_with(word));
+	assert_int_equal(unpin(v), UNPIN_STAYS);
+	assert_int_equal(unpin(v), UNPIN_RETURNS);
+	assert_ptr_equal(cache_index_value(&entry, word), value_of(1));
+	assert_true(pins_with(word));
+}
+
+/* A value that came after the word was read is the same entry's. */
+static void test_a_look_at_what_is_loaded_meanwhile(void **state)
+{
+	uint64_t word;
+
+	(void)state;
+	entry_fill(&entry, 1, NULL, 0);
+	entry_begin(&entry, ENTRY_LOADING, 1);
+	word = entry_look(&entry);
+	assert_null(cache_index_value(&entry, word));
+	ptr_store_release(&entry.value, value_of(1));
+	entry_loaded(&entry);
+	assert_ptr_equal(cache_index_value(&entry, word), value_of(1));
+	entry_hide(&entry);
+	assert_null(cache_index_value(&entry, word));
+}
+
+/* The last unpin knows what left, though the entry is another's at once. */
+static void test_what_departs(void **state)
+{
+	uint64_t v;
+
+	(void)state;
+	begin(1);
+	v = pin();
+	record_set_cause(&record, 7);
+	assert_int_equal(unpin(v), UNPIN_LAST);
+	assert_departed(1, 0);
+	pin();
+	pin();
+	entry_hide(&entry);
+	assert_int_equal(unpin(v), UNPIN_STAYS);
+	assert_null(departed.value);
+	assert_int_equal(unpin(v), UNPIN_DIED_RETURNS);
+	entry_returned(&entry);
+	begin(2);
+	assert_departed(1, 7);
+	departed = entry_departs(&entry, 5);
+	assert_departed(2, 5);
+}
+
+/* Marks of hits are of the value before. */
+static void test_a_new_life_has_no_mark(void **state)
+{
+	(void)state;
+	begin(1);
+	u32_store_relaxed(&entry.mark, 3);
+	u32_store_relaxed(&entry.loading, 1);
+	entry_kill(&entry);
+	begin(2);
+	assert_int_equal(u32_load_relaxed(&entry.mark), 0);
+	assert_int_equal(u32_load_relaxed(&entry.loading), 0);
+	assert_int_equal(entry_key(&entry), 2);
+	assert_int_equal(entry_weight(&entry), WEIGHT);
 }
 
 static void test_a_pin_keeps_it_from_being_killed(void **state)
@@ -121,7 +271,7 @@ static void test_a_pin_keeps_it_from_being_killed(void **state)
 	v = pin();
 	assert_int_equal(entry_kill(&entry), 0);
 	assert_is(ENTRY_LIVE, 1, 0);
-	entry_unpin(&entry, v);
+	unpin(v);
 	before = entry_look(&entry);
 	assert_int_equal(entry_kill(&entry), before);
 	assert_int_equal(entry_kill(&entry), 0);
@@ -139,8 +289,8 @@ static void test_what_is_hidden_dies_with_its_last_pin(void **state)
 	assert_int_equal(entry_pins(entry_hide(&entry)), 2);
 	assert_is(ENTRY_HIDDEN, 2, 0);
 	assert_int_equal(entry_kill(&entry), 0);
-	assert_int_equal(entry_unpin(&entry, v), UNPIN_STAYS);
-	assert_int_equal(entry_unpin(&entry, v), UNPIN_DIED_RETURNS);
+	assert_int_equal(unpin(v), UNPIN_STAYS);
+	assert_int_equal(unpin(v), UNPIN_DIED_RETURNS);
 	assert_is(ENTRY_DEAD, 0, ENTRY_RETURNING);
 	entry_returned(&entry);
 	assert_is(ENTRY_DEAD, 0, 0);
@@ -165,12 +315,12 @@ static void test_what_is_parked_returns_with_its_last_unpin(void **state)
 	assert_true(entry_park(&entry));
 	assert_is(ENTRY_LIVE, 1, ENTRY_PARKED);
 	pin();
-	assert_int_equal(entry_unpin(&entry, v), UNPIN_STAYS);
-	assert_int_equal(entry_unpin(&entry, v), UNPIN_RETURNS);
+	assert_int_equal(unpin(v), UNPIN_STAYS);
+	assert_int_equal(unpin(v), UNPIN_RETURNS);
 	assert_is(ENTRY_LIVE, 0, ENTRY_RETURNING);
 	/* E4: pinned and unpinned again, it is on the list already. */
 	pin();
-	assert_int_equal(entry_unpin(&entry, v), UNPIN_LAST);
+	assert_int_equal(unpin(v), UNPIN_LAST);
 	assert_int_equal(entry_state(entry_returned(&entry)), ENTRY_LIVE);
 	assert_is(ENTRY_LIVE, 0, 0);
 }
@@ -184,11 +334,11 @@ static void test_what_dies_on_the_list_is_not_put_there_again(void **state)
 	entry_begin(&entry, 0, 0);
 	v = pin();
 	entry_park(&entry);
-	assert_int_equal(entry_unpin(&entry, v), UNPIN_RETURNS);
+	assert_int_equal(unpin(v), UNPIN_RETURNS);
 	pin();
 	assert_true(entry_hide(&entry) & ENTRY_RETURNING);
 	assert_is(ENTRY_HIDDEN, 1, ENTRY_RETURNING);
-	assert_int_equal(entry_unpin(&entry, v), UNPIN_DIED);
+	assert_int_equal(unpin(v), UNPIN_DIED);
 	assert_int_equal(entry_state(entry_returned(&entry)), ENTRY_DEAD);
 }
 
@@ -201,11 +351,11 @@ static void test_what_is_hidden_while_the_list_is_drained(void **state)
 	entry_begin(&entry, 0, 0);
 	v = pin();
 	entry_park(&entry);
-	entry_unpin(&entry, v);
+	unpin(v);
 	pin();
 	entry_hide(&entry);
 	assert_int_equal(entry_state(entry_returned(&entry)), ENTRY_HIDDEN);
-	assert_int_equal(entry_unpin(&entry, v), UNPIN_DIED_RETURNS);
+	assert_int_equal(unpin(v), UNPIN_DIED_RETURNS);
 }
 
 static void test_parked_and_hidden_is_hidden(void **state)
@@ -218,7 +368,7 @@ static void test_parked_and_hidden_is_hidden(void **state)
 	entry_park(&entry);
 	entry_hide(&entry);
 	assert_is(ENTRY_HIDDEN, 1, 0);
-	assert_int_equal(entry_unpin(&entry, v), UNPIN_DIED_RETURNS);
+	assert_int_equal(unpin(v), UNPIN_DIED_RETURNS);
 }
 
 static void test_loading(void **state)
@@ -230,7 +380,7 @@ static void test_loading(void **state)
 	assert_is(ENTRY_LIVE, 1, ENTRY_LOADING);
 	v = pin();
 	assert_is(ENTRY_LIVE, 2, ENTRY_LOADING);
-	assert_int_equal(entry_unpin(&entry, v), UNPIN_STAYS);
+	assert_int_equal(unpin(v), UNPIN_STAYS);
 	entry_hide(&entry);
 	assert_is(ENTRY_HIDDEN, 1, ENTRY_LOADING);
 	assert_int_equal(entry_pins(entry_loaded(&entry)), 1);
@@ -240,74 +390,82 @@ static void test_loading(void **state)
 /* The count can't run over into the version. */
 static void test_there_is_a_most_of_pins(void **state)
 {
-	uint64_t word;
-
 	(void)state;
 	entry_begin(&entry, 0, 0);
 	u64_store_relaxed(&entry.word, entry_look(&entry) | ENTRY_PINS);
-	assert_false(entry_pin(&entry, &word));
+	assert_false(pins_with(entry_look(&entry)));
 	assert_int_equal(entry_version(entry_look(&entry)), 1);
-	assert_int_equal(entry_unpin(&entry, 1), UNPIN_STAYS);
-	assert_true(entry_pin(&entry, &word));
+	assert_int_equal(unpin(1), UNPIN_STAYS);
+	assert_true(pins_with(entry_look(&entry)));
 }
 
 /* ---- threads ---- */
 
 /*
- * Each pins, looks at a plain figure, and unpins; one of them kills it in
- * between and changes the figure.  TSan sees that E3 orders the two.
+ * Each looks, pins what it saw and unpins; one of them kills it meanwhile and
+ * uses it again at once.  TSan sees by a plain figure that E3 orders the two.
  */
 struct racer {
-	pthread_barrier_t *start;
+	struct atomic_u32 *done;
 	uint64_t *plain;
-	bool kills;
-	uint64_t pinned, killed, seen_late;
+	struct atomic_u64 pinned;
+	uint64_t wrong;
 };
 
-static void *race(void *arg)
+static void look_and_pin(struct racer *r)
+{
+	struct departed d;
+	uint64_t word = entry_look(&entry);
+	uint64_t key = u64_load_acquire(&entry.key);
+	void *value = cache_index_value(&entry, word);
+
+	r->wrong += value && value != value_of(key);
+	if (!entry_pin(&entry, &word))
+		return;
+	r->wrong += entry_key(&entry) != key || *r->plain != key ||
+		    ptr_load_relaxed(&entry.value) != value_of(key);
+	entry_unpin(&entry, entry_version(word), &d);
+	u64_add_relaxed(&r->pinned, 1);
+}
+
+static void *look_and_pin_on(void *arg)
 {
 	struct racer *r = arg;
 
-	for (uint64_t round = 1; round <= ROUNDS; round++) {
-		uint64_t word;
-
-		pthread_barrier_wait(r->start);
-		if (r->kills && entry_kill(&entry)) {
-			r->killed++;
-			*r->plain = 0;
-		} else if (!r->kills && entry_pin(&entry, &word)) {
-			r->pinned++;
-			r->seen_late += *r->plain != round;
-			entry_unpin(&entry, entry_version(word));
-		}
-		pthread_barrier_wait(r->start);
-		/* The killer, alone, makes the next one. */
-		if (r->kills) {
-			entry_kill(&entry);
-			*r->plain = round + 1;
-			entry_begin(&entry, 0, 0);
-		}
-	}
-	return r->seen_late ? arg : NULL;
+	while (!u32_load_acquire(r->done))
+		look_and_pin(r);
+	return r->wrong ? arg : NULL;
 }
 
-static void test_pin_against_kill(void **state)
+static void use_again(uint64_t *plain, uint64_t key)
+{
+	while (!entry_kill(&entry))
+		sched_yield();
+	*plain = key;
+	begin(key);
+}
+
+static void test_pin_against_use_again(void **state)
 {
 	struct racer r[THREADS];
+	struct atomic_u32 done = { 0 };
 	struct threads threads;
-	pthread_barrier_t start;
-	uint64_t plain = 1;
+	uint64_t plain = 0, key = 0;
 
 	(void)state;
-	pthread_barrier_init(&start, NULL, THREADS);
+	begin(0);
 	for (int i = 0; i < THREADS; i++)
-		r[i] = (struct racer){ &start, &plain, i == 0, 0, 0, 0 };
-	entry_begin(&entry, 0, 0);
-	threads_start(&threads, THREADS, race, r, sizeof(*r));
+		r[i] = (struct racer){ .done = &done, .plain = &plain };
+	threads_start(&threads, THREADS, look_and_pin_on, r, sizeof(*r));
+	for (int i = 0; i < THREADS; i++)
+		while (!u64_load_relaxed(&r[i].pinned))
+			use_again(&plain, ++key);
+	for (int round = 0; round < ROUNDS; round++)
+		use_again(&plain, ++key);
+	u32_store_release(&done, 1);
 	assert_int_equal(threads_join(&threads), 0);
 	assert_is(ENTRY_LIVE, 0, 0);
-	assert_int_equal(entry_version(entry_look(&entry)), ROUNDS + 1);
-	pthread_barrier_destroy(&start);
+	assert_int_equal(entry_version(entry_look(&entry)), key + 1);
 }
 
 /* All hold a pin on a hidden entry: the last one, and only it, ends it. */
@@ -320,10 +478,11 @@ struct unpinner {
 static void *unpin_hidden(void *arg)
 {
 	struct unpinner *u = arg;
+	struct departed d;
 
 	for (uint64_t round = 1; round <= ROUNDS; round++) {
 		pthread_barrier_wait(u->start);
-		if (entry_unpin(&entry, round) == UNPIN_DIED_RETURNS) {
+		if (entry_unpin(&entry, round, &d) == UNPIN_DIED_RETURNS) {
 			u->died++;
 			(*u->plain)++;
 		}
@@ -368,6 +527,11 @@ int main(void)
 		entry_test(test_pins_and_unpins),
 		entry_test(test_plain_unpins),
 		entry_test(test_what_ended_is_not_pinned),
+		entry_test(test_no_pin_of_what_was_used_again),
+		entry_test(test_other_pins_do_not_disturb_a_look),
+		entry_test(test_a_look_at_what_is_loaded_meanwhile),
+		entry_test(test_what_departs),
+		entry_test(test_a_new_life_has_no_mark),
 		entry_test(test_a_pin_keeps_it_from_being_killed),
 		entry_test(test_what_is_hidden_dies_with_its_last_pin),
 		entry_test(test_hiding_what_is_not_pinned_kills_it),
@@ -377,7 +541,7 @@ int main(void)
 		entry_test(test_parked_and_hidden_is_hidden),
 		entry_test(test_loading),
 		entry_test(test_there_is_a_most_of_pins),
-		entry_test(test_pin_against_kill),
+		entry_test(test_pin_against_use_again),
 		entry_test(test_one_of_the_last_unpins_ends_it),
 	};
 

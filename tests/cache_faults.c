@@ -242,6 +242,33 @@ static void test_a_put_without_memory(void **state)
 	assert_nothing_is_left();
 }
 
+/* Values that wait hold the memory that puts want, until they have left. */
+static void test_a_put_while_values_wait(void **state)
+{
+	struct box *box = box_begin_with((struct seg_cache_options){
+		.max_weight = 10, .short_reads = 1 });
+	uint64_t key = 0;
+	int ret;
+
+	(void)state;
+	put(box->cache, key, number(key), 10);
+	fault_arm(FAULT_CALLOC, 1, FOR_EVER);
+	seg_read_begin();
+	do
+		ret = seg_cache_replace(box->cache, 0, number(key), 10, NULL);
+	while (!ret && ++key < 1000);
+	assert_int_equal(ret, -ENOMEM);
+	assert_true(key > 0);
+	assert_int_equal(box->heard, 0);
+	seg_read_end();
+	wait_until(seg_cache_replace(box->cache, 0, number(key), 10, NULL) ==
+		   0);
+	assert_true(fault_disarm() > 0);
+	wait_until(box_heard(box) == key + 1);
+	box_end(box);
+	assert_nothing_is_left();
+}
+
 /* Without a table's next part its chains get longer, and puts succeed. */
 static void test_a_table_that_cannot_grow(void **state)
 {
@@ -324,6 +351,7 @@ int main(void)
 		cmocka_unit_test_setup(test_creation, begin),
 		cmocka_unit_test_setup(test_no_memory_at_all, begin),
 		cmocka_unit_test_setup(test_a_put_without_memory, begin),
+		cmocka_unit_test_setup(test_a_put_while_values_wait, begin),
 		cmocka_unit_test_setup(test_a_table_that_cannot_grow, begin),
 		cmocka_unit_test_setup(test_a_tag_without_memory, begin),
 		cmocka_unit_test_setup(test_a_destroy_that_the_kernel_refuses,

@@ -6,9 +6,15 @@
  */
 #include "caches.h"
 
-#include "atomic.h"
+#include "cache.h"
 
-enum { KEYS = 8, READERS = 3, ROUNDS = 800, SHORT_LIVED = 300 };
+enum {
+	KEYS = 8,
+	READERS = 3,
+	ROUNDS = 800,
+	SHORT_LIVED = 300,
+	MANY = 1000,
+};
 
 enum { PAGE_BYTES = 4096 };
 
@@ -246,6 +252,103 @@ static void test_no_destroy_in_a_section(void **state)
 	box_end(box);
 }
 
+/* ---- what waits for a grace period ---- */
+
+static uint64_t waiting(struct seg_cache *c)
+{
+	uint64_t count = c->slots.retired_count;
+
+	for (struct cache_record *r = c->slots.sent; r; r = r->next)
+		count++;
+	return count;
+}
+
+static int fail_to_load(void *ctx, uint64_t key, void **ret_value,
+			uint64_t *ret_weight)
+{
+	(void)ctx;
+	(void)key;
+	(void)ret_value;
+	(void)ret_weight;
+	return -EIO;
+}
+
+static void load_and_fail(struct seg_cache *c)
+{
+	struct seg_pin pin;
+
+	require(seg_cache_get_or_load(c, 1, fail_to_load, NULL, 0, &pin) ==
+		-EIO);
+}
+
+/* Nobody reads: entries and records are used again at once. */
+static void test_without_short_reads_nothing_waits(void **state)
+{
+	struct box *box = box_begin(100);
+	struct seg_pin pin;
+	void *value;
+	uint64_t bytes;
+
+	(void)state;
+	keeper_hold();
+	put(box->cache, 1, number(1), 10);
+	bytes = cache_stats(box->cache).metadata_bytes;
+	for (uint64_t i = 0; i < MANY; i++) {
+		pin = get(box->cache, 1);
+		require(seg_cache_replace(box->cache, 1, number(i), 10,
+					  NULL) == 0);
+		unpin(&pin);
+		require(seg_cache_take(box->cache, 1, &value) == 0);
+		load_and_fail(box->cache);
+		put(box->cache, 1, number(1), 10);
+	}
+	assert_int_equal(waiting(box->cache), 0);
+	assert_int_equal(cache_stats(box->cache).metadata_bytes, bytes);
+	assert_int_equal(box->heard, MANY);
+	keeper_let_go();
+	box_end(box);
+}
+
+/* A record with each value that waits, and with no other. */
+static void test_with_short_reads_only_values_wait(void **state)
+{
+	struct box *box = box_begin_with((struct seg_cache_options){
+		.max_weight = 100, .short_reads = 1 });
+	struct seg_pin pin;
+	void *value;
+	uint64_t bytes;
+
+	(void)state;
+	keeper_hold();
+	put(box->cache, 1, number(1), 10);
+	bytes = cache_stats(box->cache).metadata_bytes;
+	for (uint64_t i = 0; i < MANY; i++) {
+		require(seg_cache_take(box->cache, 1, &value) == 0);
+		load_and_fail(box->cache);
+		put(box->cache, 1, number(1), 10);
+	}
+	assert_int_equal(waiting(box->cache), 0);
+	assert_int_equal(cache_stats(box->cache).metadata_bytes, bytes);
+	for (uint64_t i = 1; i <= MANY; i++) {
+		pin = get(box->cache, 1);
+		if (i % 2)
+			unpin(&pin);
+		require(seg_cache_replace(box->cache, 1, number(i), 10,
+					  NULL) == 0);
+		unpin(&pin);
+		/* The unpin's is drained by the next who holds the gate. */
+		require(seg_cache_remove(box->cache, 0, NULL) == -ENOENT);
+		assert_int_equal(waiting(box->cache), i);
+	}
+	assert_int_equal(cache_stats(box->cache).deferred_weight, 10 * MANY);
+	assert_true(cache_stats(box->cache).metadata_bytes > bytes);
+	assert_int_equal(box->heard, 0);
+	keeper_let_go();
+	wait_until(cache_stats(box->cache).deferred_weight == 0);
+	assert_int_equal(box_heard(box), MANY);
+	box_end(box);
+}
+
 /* ---- take waits for who reads ---- */
 
 struct taker {
@@ -395,6 +498,8 @@ int main(void)
 		cmocka_unit_test(test_readable_until_the_end_of_the_section),
 		cmocka_unit_test(test_changes_inside_a_section),
 		cmocka_unit_test(test_no_destroy_in_a_section),
+		cmocka_unit_test(test_without_short_reads_nothing_waits),
+		cmocka_unit_test(test_with_short_reads_only_values_wait),
 		cmocka_unit_test(test_take_waits_for_readers),
 		cmocka_unit_test(test_nothing_torn_is_read),
 		cmocka_unit_test(test_readers_come_and_go),

@@ -5,7 +5,7 @@
  */
 #include "caches.h"
 
-#include "cache_entry.h"
+#include "cache.h"
 
 enum { SOME = 500 };
 
@@ -164,6 +164,99 @@ static void test_a_second_unpin_of_a_copy_is_reported(void **state)
 	box_end(box);
 }
 
+/* An entry that ended is the next one's at once. */
+static struct cache_entry *use_again(struct box *box, uint64_t key,
+				     struct seg_pin *ret_pin)
+{
+	*ret_pin = put_pinned(box->cache, key, number(key), 60);
+	return ret_pin->entry;
+}
+
+/* A copy of a pin that was given back, of an entry that is another key's, and
+ * pinned: reported, and that one's pin and weight are left alone. */
+static void test_a_copy_whose_entry_is_another_keys(void **state)
+{
+	struct box *box = box_begin(100);
+	struct seg_pin pin, copy, other, again;
+
+	(void)state;
+	pin = copy = put_pinned(box->cache, 1, number(1), 70);
+	unpin(&pin);
+	assert_int_equal(seg_cache_remove(box->cache, 1, NULL), 0);
+	assert_ptr_equal(use_again(box, 2, &other), copy.entry);
+	assert_int_equal(other.version, copy.version + 1);
+	again = copy;
+	assert_int_equal(seg_unpin(&copy), -ESTALE);
+	assert_int_equal(seg_unpin(&again), -ESTALE);
+	assert_int_equal(cache_stats(box->cache).misuses_total, 2);
+	assert_weights(box, 0, 60);
+	assert_ptr_equal(seg_pin_value(&other), number(2));
+	assert_int_equal(seg_cache_shrink(box->cache, 0, NULL), 0);
+	assert_true(has(box->cache, 2));
+	unpin(&other);
+	assert_weights(box, 60, 0);
+	assert_int_equal(box->heard, 1);
+	box_end(box);
+}
+
+/* How an entry ends, while a look-up stands on it. */
+static void take_it(struct seg_cache *c)
+{
+	void *value;
+
+	require(seg_cache_take(c, 1, &value) == 0);
+}
+
+static void remove_it(struct seg_cache *c)
+{
+	require(seg_cache_remove(c, 1, NULL) == 0);
+}
+
+static void evict_it(struct seg_cache *c)
+{
+	require(seg_cache_shrink(c, 0, NULL) == 0);
+}
+
+static void unpin_removed(struct seg_cache *c)
+{
+	struct seg_pin pin = get(c, 1);
+
+	remove_it(c);
+	unpin(&pin);
+}
+
+/* The steps of a hit, with a long stop after the first. */
+static void test_a_hit_on_what_is_used_again(void **state)
+{
+	void (*const ends[])(struct seg_cache *c) = {
+		take_it, remove_it, evict_it, unpin_removed,
+	};
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		struct box *box = box_begin(100);
+		struct cache_index *ix = &box->cache->index;
+		struct cache_entry *e;
+		struct seg_pin pin;
+		uint64_t word = 0, changes = u64_load_relaxed(&ix->changes);
+
+		put(box->cache, 1, number(1), 10);
+		e = cache_index_find_first(ix, 1, &word);
+		assert_non_null(e);
+		assert_ptr_equal(cache_index_value(e, word), number(1));
+		ends[i](box->cache);
+		assert_null(cache_index_value(e, word));
+		assert_ptr_equal(use_again(box, 2, &pin), e);
+		assert_int_equal(u64_load_relaxed(&ix->changes), changes + 2);
+		assert_null(cache_index_value(e, word));
+		assert_false(entry_pin(e, &word));
+		assert_weights(box, 0, 60);
+		assert_false(has(box->cache, 1));
+		unpin(&pin);
+		box_end(box);
+	}
+}
+
 static int never_load(void *ctx, uint64_t key, void **ret_value,
 		      uint64_t *ret_weight)
 {
@@ -204,6 +297,8 @@ int main(void)
 		cmocka_unit_test(test_everything_is_pinned),
 		cmocka_unit_test(test_another_thread_unpins),
 		cmocka_unit_test(test_a_second_unpin_of_a_copy_is_reported),
+		cmocka_unit_test(test_a_copy_whose_entry_is_another_keys),
+		cmocka_unit_test(test_a_hit_on_what_is_used_again),
 		cmocka_unit_test(test_the_most_pins_of_an_entry),
 	};
 

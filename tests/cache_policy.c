@@ -9,9 +9,10 @@
 
 enum { KEYS = 40000, RANDOM_STEPS = 60000 };
 
-/* A cache without concurrency: key k is entry[k]. */
+/* A cache without concurrency: key k has entry[k] and record[k]. */
 static struct cache_policy policy;
 static struct cache_entry entry[KEYS];
+static struct cache_record record[KEYS];
 static bool in[KEYS];
 static uint64_t max_weight, held;
 static bool forgets;		/* as if memory were refused */
@@ -21,6 +22,7 @@ static int set_up(void **state)
 	(void)state;
 	memset(&policy, 0, sizeof(policy));
 	memset(entry, 0, sizeof(entry));
+	memset(record, 0, sizeof(record));
 	memset(in, 0, sizeof(in));
 	held = 0;
 	forgets = false;
@@ -40,33 +42,43 @@ static void start(uint64_t max)
 	cache_policy_init(&policy, max);
 }
 
-static uint64_t key_of(const struct cache_entry *e)
+static uint64_t key_of(const struct cache_record *r)
 {
-	return (uint64_t)(e - entry);
+	return (uint64_t)(r - record);
+}
+
+/* What the cache does before it hands it to the policy. */
+static struct cache_record *fill(uint64_t number, uint64_t key, uint64_t weight)
+{
+	struct cache_record *r = &record[number];
+
+	entry_fill(&entry[number], key, NULL, weight);
+	r->entry = &entry[number];
+	return r;
 }
 
 static void evict_one(void)
 {
-	struct cache_entry *e = cache_policy_victim(&policy);
+	const struct cache_entry *next = cache_policy_next(&policy);
+	bool used = next && u32_load_relaxed(&next->mark);
+	struct cache_record *r = cache_policy_victim(&policy);
 
-	assert_non_null(e);
-	assert_true(in[key_of(e)] && e->queue != QUEUE_NONE);
-	cache_policy_evict(&policy, e);
-	assert_int_equal(e->queue, QUEUE_NONE);
-	in[key_of(e)] = false;
-	held -= e->weight;
+	assert_non_null(r);
+	/* Who goes next does go, unless it was used. */
+	assert_true(next && (used || r->entry == next));
+	assert_true(in[key_of(r)] && r->queue != QUEUE_NONE);
+	cache_policy_evict(&policy, r);
+	assert_int_equal(r->queue, QUEUE_NONE);
+	in[key_of(r)] = false;
+	held -= entry_weight(r->entry);
 }
 
 static void insert(uint64_t key, uint64_t weight)
 {
-	struct cache_entry *e = &entry[key];
-
 	while (held + weight > max_weight)
 		evict_one();
-	e->key = key * 4096;
-	e->weight = weight;
-	u32_store_relaxed(&e->mark, 0); /* relaxed: one thread */
-	cache_policy_insert(&policy, e);
+	cache_policy_expect(&policy, key * 4096);
+	cache_policy_insert(&policy, fill(key, key * 4096, weight));
 	in[key] = true;
 	held += weight;
 	if (forgets)
@@ -124,7 +136,7 @@ static void settle(uint64_t keys)
 			KEYS - round * max_weight / 4);
 	}
 	for (uint64_t key = 0; key < keys; key++)
-		assert_int_equal(entry[key].queue, QUEUE_MAIN);
+		assert_int_equal(record[key].queue, QUEUE_MAIN);
 }
 
 static void check_sums(void)
@@ -148,9 +160,11 @@ static void test_nothing_has_no_victim(void **state)
 	(void)state;
 	start(100);
 	assert_null(cache_policy_victim(&policy));
+	assert_null(cache_policy_next(&policy));
 	insert(1, 100);
 	evict_one();
 	assert_null(cache_policy_victim(&policy));
+	assert_null(cache_policy_next(&policy));
 	check_sums();
 }
 
@@ -176,7 +190,7 @@ static void test_uses_while_young_are_one_use(void **state)
 	}
 	assert_int_equal(count_in(0, 600), 600);
 	for (uint64_t key = 1000; key < 5000; key++)
-		assert_true(!in[key] || entry[key].queue != QUEUE_MAIN);
+		assert_true(!in[key] || record[key].queue != QUEUE_MAIN);
 	check_sums();
 }
 
@@ -186,13 +200,13 @@ static void test_a_use_after_that_promotes(void **state)
 	start(1000);
 	use_all(0, 1000);
 	use(1000);
-	assert_int_equal(entry[1000].queue, QUEUE_YOUNG);
+	assert_int_equal(record[1000].queue, QUEUE_YOUNG);
 	use_all(1001, 1060);
-	assert_int_equal(entry[1000].queue, QUEUE_SMALL);
+	assert_int_equal(record[1000].queue, QUEUE_SMALL);
 	assert_true(use(1000));
 	assert_true(use(1000));
 	use_all(1060, 3000);
-	assert_int_equal(entry[1000].queue, QUEUE_MAIN);
+	assert_int_equal(record[1000].queue, QUEUE_MAIN);
 	assert_int_equal(mark_of(1000), 0);
 	check_sums();
 }
@@ -304,7 +318,7 @@ static void test_a_heavy_one_costs_its_weight(void **state)
 	assert_int_equal(held, 1000);
 	use_weighing(1000, 300);	/* three times what small may weigh */
 	assert_int_equal(held, 1000);
-	assert_int_equal(entry[1000].queue, QUEUE_YOUNG);
+	assert_int_equal(record[1000].queue, QUEUE_YOUNG);
 	assert_true(count_in(0, 2200) >= 700);
 	/* Others come without pushing each other out before their time. */
 	use_all(3000, 3050);
@@ -356,7 +370,7 @@ static void check_age(uint64_t key, uint64_t came)
 {
 	uint64_t now = policy.came >> policy.shift;
 	uint64_t age = (policy.came - came) >> policy.shift;
-	uint64_t known = (uint32_t)(now - entry[key].stamp);
+	uint64_t known = (uint32_t)(now - record[key].stamp);
 
 	assert_in_range(known + 2, age, age + 4);
 }
@@ -387,19 +401,19 @@ static void test_a_parked_one_comes_back(void **state)
 	start(1000);
 	settle(600);
 	for (unsigned name = QUEUE_YOUNG; name < QUEUE_END; name++) {
-		struct cache_entry *e = policy.queue[name].oldest;
+		struct cache_record *r = policy.queue[name].oldest;
 		uint64_t came = policy.came;
 
-		cache_policy_remove(&policy, e);
-		assert_int_equal(e->queue, QUEUE_NONE);
+		cache_policy_remove(&policy, r);
+		assert_int_equal(r->queue, QUEUE_NONE);
 		assert_true(cache_policy_is_valid(&policy));
 		for (unsigned i = 0; i < 5; i++)
 			evict_one();
-		assert_true(in[key_of(e)]);
-		cache_policy_return(&policy, e);
-		assert_int_equal(e->queue, name == QUEUE_MAIN ? QUEUE_MAIN :
+		assert_true(in[key_of(r)]);
+		cache_policy_return(&policy, r);
+		assert_int_equal(r->queue, name == QUEUE_MAIN ? QUEUE_MAIN :
 								QUEUE_SMALL);
-		assert_ptr_equal(policy.queue[e->queue].newest, e);
+		assert_ptr_equal(policy.queue[r->queue].newest, r);
 		assert_int_equal(policy.came, came);
 		check_sums();
 	}
@@ -408,28 +422,28 @@ static void test_a_parked_one_comes_back(void **state)
 /* All that is pinned is met once and not again. */
 static void test_all_may_be_parked(void **state)
 {
-	struct cache_entry *e;
+	struct cache_record *r;
 	unsigned parked = 0;
 
 	(void)state;
 	start(500);
 	settle(300);
-	for (; (e = cache_policy_victim(&policy)) != NULL; parked++)
-		cache_policy_remove(&policy, e);
+	for (; (r = cache_policy_victim(&policy)) != NULL; parked++)
+		cache_policy_remove(&policy, r);
 	assert_int_equal(parked, 500);
 	for (uint64_t key = 0; key < KEYS; key++)
 		if (in[key])
-			cache_policy_return(&policy, &entry[key]);
+			cache_policy_return(&policy, &record[key]);
 	for (uint64_t key = 0; key < 300; key++)
-		assert_int_equal(entry[key].queue, QUEUE_MAIN);
+		assert_int_equal(record[key].queue, QUEUE_MAIN);
 	check_sums();
 }
 
 static void remove_key(uint64_t key)
 {
-	cache_policy_remove(&policy, &entry[key]);
+	cache_policy_remove(&policy, &record[key]);
 	in[key] = false;
-	held -= entry[key].weight;
+	held -= entry_weight(&entry[key]);
 	assert_true(cache_policy_is_valid(&policy));
 }
 
@@ -458,18 +472,18 @@ static void test_remove_from_any_place(void **state)
 
 static void test_a_new_value_inherits_the_place(void **state)
 {
-	struct cache_entry *e = &entry[5000];
+	struct cache_record *r;
 
 	(void)state;
 	start(1000);
 	settle(600);
 	use(7);
-	entry[5000] = (struct cache_entry){ .key = 7, .weight = 3 };
+	r = fill(5000, 7, 3);
 	remove_key(7);
-	cache_policy_succeed(&policy, &entry[7], e);
+	cache_policy_succeed(&policy, &record[7], r);
 	in[5000] = true;
 	held += 3;
-	assert_int_equal(e->queue, QUEUE_MAIN);
+	assert_int_equal(r->queue, QUEUE_MAIN);
 	assert_int_equal(mark_of(5000), mark_of(7));
 	assert_true(mark_of(5000) > 0);
 	check_sums();
@@ -578,7 +592,7 @@ static void test_the_ghost_remembers(void **state)
 
 /* ---- anything ---- */
 
-static struct cache_entry *parked[16];
+static struct cache_record *parked[16];
 static unsigned parked_count;
 
 static void random_step(uint64_t *seed)
@@ -587,13 +601,13 @@ static void random_step(uint64_t *seed)
 
 	switch (random_below(seed, 32)) {
 	case 0:
-		if (in[key] && entry[key].queue)
+		if (in[key] && record[key].queue)
 			remove_key(key);
 		break;
 	case 1:
-		if (in[key] && entry[key].queue && parked_count < 16) {
-			cache_policy_remove(&policy, &entry[key]);
-			parked[parked_count++] = &entry[key];
+		if (in[key] && record[key].queue && parked_count < 16) {
+			cache_policy_remove(&policy, &record[key]);
+			parked[parked_count++] = &record[key];
 		}
 		break;
 	case 2:
@@ -619,7 +633,7 @@ static void check_random(void)
 
 	assert_true(cache_policy_is_valid(&policy));
 	for (unsigned i = 0; i < parked_count; i++)
-		weight += parked[i]->weight;
+		weight += entry_weight(parked[i]->entry);
 	for (unsigned i = 0; i < QUEUE_END; i++)
 		weight += policy.queue[i].weight;
 	assert_int_equal(weight, held);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * lib/cache_slots.h: an entry has one owner, and one that was retired is free
- * again only when its batch has arrived.
+ * lib/cache_slots.h: an entry and a record have one owner; an entry that ended
+ * is free at once, a record that was retired only when its batch has arrived.
+ * Linked with fault_os.c, for want of memory.
  */
 #include "testing.h"
 
 #include "cache_slots.h"
+#include "fault_os.h"
 
 enum { MANY = 5000 };
 
@@ -22,7 +24,7 @@ static int end_slots(void **state)
 {
 	(void)state;
 	slots_clear(&slots);
-	return 0;
+	return fault_blocks() != 0;
 }
 
 static struct cache_entry *get(void)
@@ -30,7 +32,18 @@ static struct cache_entry *get(void)
 	struct cache_entry *e = slots_get(&slots);
 
 	assert_non_null(e);
+	assert_non_null(entry_record(e));
+	assert_ptr_equal(entry_record(e)->entry, e);
 	return e;
+}
+
+/* Its value left; the record it had. */
+static struct cache_record *retire(struct cache_entry *e)
+{
+	struct cache_record *r = entry_record(e);
+
+	slots_retire(&slots, e);
+	return r;
 }
 
 /* The keeper brings the batch, the next holder of the lock takes it in. */
@@ -40,45 +53,60 @@ static void arrive(void)
 	slots_receive(&slots);
 }
 
-static uint64_t free_ones(void)
+static uint64_t free_entries(void)
 {
 	uint64_t count = 0;
 
-	for (struct cache_entry *e = slots.free; e; e = e->next)
+	for (struct cache_entry *e = slots.entries; e;
+	     e = ptr_load_relaxed(&e->value))
 		count++;
 	return count;
 }
 
-/* made = free + in use + retired + on their way */
-static void assert_all_are_there(uint64_t in_use)
+static uint64_t length(const struct cache_record *r)
 {
-	uint64_t sent = 0;
+	uint64_t count = 0;
 
-	for (struct cache_entry *e = slots.sent; e; e = e->next)
-		sent++;
-	assert_int_equal(u64_load_relaxed(&slots.made),
-			 free_ones() + in_use + slots.retired_count + sent);
+	for (; r; r = r->next)
+		count++;
+	return count;
 }
 
-static void test_entries_are_new_apart_and_aligned(void **state)
+/* As the equations of cache_slots.h say. */
+static void assert_all_are_there(uint64_t in_use)
 {
+	uint64_t made = u64_load_relaxed(&slots.made);
+
+	assert_int_equal(length(slots.retired), slots.retired_count);
+	assert_int_equal(made, free_entries() + in_use);
+	assert_int_equal(made, length(slots.records) + in_use +
+			       slots.retired_count + length(slots.sent));
+}
+
+static void test_pairs_are_new_apart_and_aligned(void **state)
+{
+	const uint64_t pair = sizeof(struct cache_entry) +
+			      sizeof(struct cache_record);
 	static struct cache_entry *e[MANY];
 
 	(void)state;
 	for (int i = 0; i < MANY; i++) {
 		e[i] = get();
 		assert_int_equal((uintptr_t)e[i] % CACHE_LINE, 0);
+		assert_int_equal((uintptr_t)entry_record(e[i]) % CACHE_LINE, 0);
 		assert_int_equal(u64_load_relaxed(&e[i]->word), 0);
-		assert_int_equal(e[i]->key, 0);
-		e[i]->key = (uint64_t)i + 1;
+		assert_int_equal(entry_key(e[i]), 0);
+		assert_int_equal(entry_record(e[i])->queue, 0);
+		u64_store_relaxed(&e[i]->key, (uint64_t)i + 1);
+		entry_record(e[i])->stamp = (uint32_t)i + 1;
 	}
-	for (int i = 0; i < MANY; i++)
-		assert_int_equal(e[i]->key, i + 1);
+	for (int i = 0; i < MANY; i++) {
+		assert_int_equal(entry_key(e[i]), i + 1);
+		assert_int_equal(entry_record(e[i])->stamp, i + 1);
+	}
 	assert_all_are_there(MANY);
-	assert_true(u64_load_relaxed(&slots.bytes) >=
-		    MANY * sizeof(struct cache_entry));
-	assert_true(u64_load_relaxed(&slots.bytes) <=
-		    2 * MANY * sizeof(struct cache_entry));
+	assert_in_range(u64_load_relaxed(&slots.bytes), MANY * pair,
+			2 * MANY * pair);
 }
 
 static void test_the_last_put_is_got_first(void **state)
@@ -92,33 +120,59 @@ static void test_the_last_put_is_got_first(void **state)
 	assert_ptr_equal(get(), b);
 	assert_ptr_equal(get(), a);
 	assert_int_equal(u64_load_relaxed(&slots.bytes), bytes);
+	assert_all_are_there(2);
 }
 
-static bool is_free(const struct cache_entry *wanted)
+static bool is_free(const struct cache_record *wanted)
 {
-	const struct cache_entry *e = slots.free;
+	const struct cache_record *r = slots.records;
 
-	while (e && e != wanted)
-		e = e->next;
-	return e != NULL;
+	while (r && r != wanted)
+		r = r->next;
+	return r != NULL;
 }
 
 static void test_retired_is_not_free_before_it_arrived(void **state)
 {
-	struct cache_entry *e = get();
+	struct cache_record *r = retire(get());
 
 	(void)state;
-	slots_retire(&slots, e);
-	assert_false(is_free(e));
+	assert_false(is_free(r));
 	assert_true(slots_send(&slots, 1));
 	slots_receive(&slots);
-	assert_false(is_free(e));
+	assert_false(is_free(r));
 	assert_all_are_there(0);
 	slots_arrive(&slots);
-	assert_false(is_free(e));
+	assert_false(is_free(r));
 	slots_receive(&slots);
-	assert_true(is_free(e));
+	assert_true(is_free(r));
 	assert_all_are_there(0);
+}
+
+/* It gets another record, and the value waits in the one that it had. */
+static void test_an_entry_that_retired_is_used_again_at_once(void **state)
+{
+	struct cache_entry *e = get();
+	struct cache_record *r;
+
+	(void)state;
+	entry_fill(e, 7, &slots, 30);
+	entry_begin(e, 0, 0);
+	assert_true(entry_kill(e) != 0);
+	r = retire(e);
+	assert_ptr_equal(get(), e);
+	assert_ptr_not_equal(entry_record(e), r);
+	entry_fill(e, 8, &r, 40);
+	assert_int_equal(r->key, 7);
+	assert_ptr_equal(r->value, &slots);
+	assert_int_equal(r->weight, 30);
+	assert_all_are_there(1);
+	assert_true(slots_send(&slots, 1));
+	assert_ptr_equal(slots.sent, r);
+	assert_null(r->next);
+	assert_int_equal(r->key, 7);
+	arrive();
+	assert_all_are_there(1);
 }
 
 static void test_a_batch_has_at_least_so_many(void **state)
@@ -138,12 +192,11 @@ static void test_a_batch_has_at_least_so_many(void **state)
 /* What retires meanwhile waits for the next batch, and for its own readers. */
 static void test_one_batch_is_on_its_way_at_a_time(void **state)
 {
-	struct cache_entry *first = get(), *second = get();
+	struct cache_record *first = retire(get()), *second;
 
 	(void)state;
-	slots_retire(&slots, first);
 	assert_true(slots_send(&slots, 1));
-	slots_retire(&slots, second);
+	second = retire(get());
 	assert_false(slots_send(&slots, 1));
 	arrive();
 	assert_true(is_free(first));
@@ -154,8 +207,8 @@ static void test_one_batch_is_on_its_way_at_a_time(void **state)
 	assert_all_are_there(0);
 }
 
-/* A stale pin is known by the version, which recycling must not lose. */
-static void test_the_word_outlives_recycling(void **state)
+/* A stale pin is known by the version, which another use must not lose. */
+static void test_the_word_outlives_another_use(void **state)
 {
 	struct cache_entry *e = get();
 	uint64_t version;
@@ -164,12 +217,16 @@ static void test_the_word_outlives_recycling(void **state)
 	entry_begin(e, 0, 0);
 	version = entry_version(entry_look(e));
 	assert_true(entry_kill(e) != 0);
-	slots_retire(&slots, e);
-	assert_true(slots_send(&slots, 1));
-	arrive();
+	slots_put(&slots, e);
 	assert_ptr_equal(get(), e);
+	assert_int_equal(entry_state(entry_look(e)), ENTRY_DEAD);
 	entry_begin(e, 0, 0);
 	assert_int_equal(entry_version(entry_look(e)), version + 1);
+	assert_true(entry_kill(e) != 0);
+	slots_retire(&slots, e);
+	assert_ptr_equal(get(), e);
+	entry_begin(e, 0, 0);
+	assert_int_equal(entry_version(entry_look(e)), version + 2);
 }
 
 static void test_no_more_is_made_than_was_in_use(void **state)
@@ -189,18 +246,69 @@ static void test_no_more_is_made_than_was_in_use(void **state)
 	assert_all_are_there(0);
 }
 
+/* While the records wait, more pairs are made: entries are left over. */
+static void test_more_retire_than_are_in_use(void **state)
+{
+	(void)state;
+	for (int i = 0; i < MANY; i++)
+		slots_retire(&slots, get());
+	assert_int_equal(slots.retired_count, MANY);
+	assert_true(u64_load_relaxed(&slots.made) >= MANY);
+	assert_all_are_there(0);
+	assert_true(slots_send(&slots, 1));
+	arrive();
+	assert_all_are_there(0);
+	assert_int_equal(length(slots.records),
+			 u64_load_relaxed(&slots.made));
+}
+
+/* Nothing is lost, and what is there already can still be had. */
+static void test_without_memory(void **state)
+{
+	static struct cache_entry *e[MANY];
+	uint64_t had = 0, made;
+
+	(void)state;
+	fault_arm(FAULT_CALLOC, 1, UINT64_MAX);
+	assert_null(slots_get(&slots));
+	assert_int_equal(u64_load_relaxed(&slots.bytes), 0);
+	fault_disarm();
+	e[had++] = get();
+	made = u64_load_relaxed(&slots.made);
+	fault_arm(FAULT_CALLOC, 1, UINT64_MAX);
+	while ((e[had] = slots_get(&slots)) != NULL)
+		had++;
+	assert_int_equal(had, made);
+	assert_int_equal(u64_load_relaxed(&slots.made), made);
+	assert_all_are_there(had);
+	/* An entry is free, but no record. */
+	slots_retire(&slots, e[0]);
+	assert_null(slots_get(&slots));
+	assert_all_are_there(had - 1);
+	assert_true(slots_send(&slots, 1));
+	assert_null(slots_get(&slots));
+	arrive();
+	assert_ptr_equal(get(), e[0]);
+	assert_int_equal(fault_disarm(), 3);
+	slots_put(&slots, e[0]);
+	assert_all_are_there(had - 1);
+}
+
 #define slots_test(f) cmocka_unit_test_setup_teardown(f, new_slots, end_slots)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		slots_test(test_entries_are_new_apart_and_aligned),
+		slots_test(test_pairs_are_new_apart_and_aligned),
 		slots_test(test_the_last_put_is_got_first),
 		slots_test(test_retired_is_not_free_before_it_arrived),
+		slots_test(test_an_entry_that_retired_is_used_again_at_once),
 		slots_test(test_a_batch_has_at_least_so_many),
 		slots_test(test_one_batch_is_on_its_way_at_a_time),
-		slots_test(test_the_word_outlives_recycling),
+		slots_test(test_the_word_outlives_another_use),
 		slots_test(test_no_more_is_made_than_was_in_use),
+		slots_test(test_more_retire_than_are_in_use),
+		slots_test(test_without_memory),
 	};
 
 	return run_group(tests);

@@ -11,7 +11,7 @@ struct seg_cache *cache;
 
 static struct value {
 	struct explore_cell contents;
-	uint64_t key;
+	uint64_t key, weight;
 	unsigned made, left;
 } values[VALUES];
 
@@ -49,7 +49,7 @@ static void listener(void *ctx, uint64_t key, void *value, uint64_t weight,
 	struct value *v = value;
 
 	(void)ctx;
-	explore_check(key == v->key && weight == 1);
+	explore_check(key == v->key && weight == v->weight);
 	explore_check(cause >= SEG_CAUSE_EVICTED &&
 		      cause <= SEG_CAUSE_DESTROYED);
 	explore_free(&v->contents);
@@ -74,6 +74,7 @@ void caches_open(uint64_t max_weight, bool short_reads)
 void *caches_value(uint64_t key, unsigned number)
 {
 	values[number].key = key;
+	values[number].weight = 1;
 	explore_write(&values[number].contents, number + 1);
 	values[number].made++;
 	return &values[number];
@@ -83,6 +84,14 @@ void caches_put(uint64_t key, unsigned number)
 {
 	explore_check(!seg_cache_put(cache, key, caches_value(key, number), 1,
 				     NULL));
+}
+
+void caches_put_heavy(uint64_t key, unsigned number, uint64_t weight)
+{
+	void *value = caches_value(key, number);
+
+	values[number].weight = weight;
+	explore_check(!seg_cache_put(cache, key, value, weight, NULL));
 }
 
 void caches_put_pinned(uint64_t key, unsigned number, struct seg_pin *ret_pin)
@@ -105,6 +114,28 @@ void caches_read(const void *value)
 	explore_check(explore_read(&v->contents) == (uint64_t)(v - values) + 1);
 	explore_pause();
 	explore_check(explore_read(&v->contents) == (uint64_t)(v - values) + 1);
+}
+
+void caches_check(const void *value, uint64_t key, uint64_t weight)
+{
+	const struct value *v = value;
+
+	explore_check(v->key == key && v->weight == weight);
+}
+
+bool caches_peek(uint64_t key)
+{
+	void *value;
+	bool hit;
+
+	seg_read_begin();
+	hit = !seg_cache_peek(cache, key, &value);
+	if (hit) {
+		explore_check(((struct value *)value)->key == key);
+		caches_read(value);
+	}
+	seg_read_end();
+	return hit;
 }
 
 void caches_unpin(struct seg_pin *pin)
@@ -132,24 +163,47 @@ void caches_free(void *value)
 	v->left++;
 }
 
-static uint64_t length(const struct cache_entry *e, uint64_t most)
+/* Lists that have no more than that. */
+static uint64_t entries(const struct cache_entry *e, uint64_t most)
 {
 	uint64_t n = 0;
 
-	for (; e && n <= most; e = e->next)
+	for (; e && n <= most; e = ptr_load_relaxed(&e->value))
 		n++;
 	return n;
 }
 
-/* Each entry is in use, or free once; see cache_slots.h. */
+static uint64_t records(const struct cache_record *r, uint64_t most)
+{
+	uint64_t n = 0;
+
+	for (; r && n <= most; r = r->next)
+		n++;
+	return n;
+}
+
+/* What waits for a grace period. */
+static uint64_t deferred(const struct cache_record *r)
+{
+	uint64_t sum = 0;
+
+	for (; r; r = r->next)
+		sum += r->weight;
+	return sum;
+}
+
+/* Each entry is in use, or free once, and so are records; see cache_slots.h. */
 static void check_slots(void)
 {
 	const struct cache_slots *s = &cache->slots;
 	uint64_t made = u64_load_relaxed(&s->made);
 
 	keeper_flush();
-	explore_check(length(s->free, made) + length(s->retired, made) +
-		      length(s->sent, made) + cache->index.entries == made);
+	explore_check(entries(s->entries, made) + cache->index.entries == made);
+	explore_check(records(s->records, made) + records(s->retired, made) +
+		      records(s->sent, made) + cache->index.entries == made);
+	explore_check(deferred(s->retired) ==
+		      u64_load_relaxed(&cache->deferred));
 }
 
 void caches_close(void)

@@ -23,7 +23,9 @@ void *caches_value(uint64_t key, unsigned number);
 
 /* Puts it under the key, weight 1; it is the cache's then.  Must succeed. */
 void caches_put(uint64_t key, unsigned number);
-/* The same, pinned. */
+/* The same, of another weight. */
+void caches_put_heavy(uint64_t key, unsigned number, uint64_t weight);
+/* The same of weight 1, pinned. */
 void caches_put_pinned(uint64_t key, unsigned number, struct seg_pin *ret_pin);
 void caches_replace(uint64_t key, unsigned number);
 
@@ -33,6 +35,11 @@ void caches_read(const void *value);
 /* Get, read, unpin; false: a miss. */
 bool caches_get(uint64_t key);
 void caches_unpin(struct seg_pin *pin);
+
+/* Peek and read in one section; false: a miss. */
+bool caches_peek(uint64_t key);
+/* That it is of that key and weight. */
+void caches_check(const void *value, uint64_t key, uint64_t weight);
 
 /* What its owner does to a value that it took. */
 void caches_free(void *value);

@@ -105,7 +105,7 @@ struct site_info {
 	struct explore_site site;	/* the first of its name */
 	bool reached[EXPLORE_SCENARIOS];
 	enum explore_mutation mutation;	/* now ... */
-	uint64_t kept;			/* ... and with EXPLORE_KEEP, what */
+	uint64_t kept;			/* ... with which bits */
 	bool counter;			/* orders nothing, no point */
 };
 

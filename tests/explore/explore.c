@@ -24,9 +24,9 @@
 static const struct explore_scenario *const lists[] = {
 	explore_selftest, explore_region, explore_bands, explore_budget,
 	explore_limit, explore_slab, explore_work_queue, explore_gate,
-	explore_cache_entry, explore_cache_index, explore_cache,
-	explore_cache_leave, explore_cache_load, explore_reclaim,
-	explore_pin_tags,
+	explore_cache_entry, explore_cache_index, explore_cache_again,
+	explore_cache, explore_cache_leave, explore_cache_load,
+	explore_reclaim, explore_pin_tags,
 };
 
 enum { LISTS = sizeof(lists) / sizeof(lists[0]), LONG_STEPS = 50 };

@@ -104,6 +104,7 @@ enum explore_mutation {
 	EXPLORE_SPLIT,	/* compare, then add the difference: not in one step */
 	EXPLORE_BLIND,	/* a compare-exchange that always stores */
 	EXPLORE_KEEP,	/* an exchange leaves some bits as they were */
+	EXPLORE_ONLY,	/* a compare-exchange compares only some bits */
 	EXPLORE_SKIP,	/* nothing is stored or woken; a load gives 0 */
 	EXPLORE_STALE,	/* a load gives what its thread saw there before */
 	EXPLORE_SWITCH	/* a switch is thrown, no site concerned */
@@ -116,7 +117,7 @@ struct explore_twin {
 	const char *function;	/* where; all sites in it whose op ... */
 	const char *op;		/* ... begins so; NULL: any */
 	unsigned nth;		/* only the nth such line, from 1; 0: all */
-	uint64_t kept;		/* EXPLORE_KEEP: the bits */
+	uint64_t kept;		/* EXPLORE_KEEP, EXPLORE_ONLY: the bits */
 	void (*throw)(bool on);	/* EXPLORE_SWITCH */
 };
 
@@ -125,6 +126,9 @@ struct explore_twin {
 	  .op = begins }
 #define EXPLORE_TWIN_KEEP(called, where, begins, bits)                         \
 	{ .name = called, .mutation = EXPLORE_KEEP, .function = where,         \
+	  .op = begins, .kept = bits }
+#define EXPLORE_TWIN_ONLY(called, where, begins, bits)                         \
+	{ .name = called, .mutation = EXPLORE_ONLY, .function = where,         \
 	  .op = begins, .kept = bits }
 #define EXPLORE_TWIN_SWITCH(called, thrower)                                   \
 	{ .name = called, .mutation = EXPLORE_SWITCH, .throw = thrower }
@@ -150,6 +154,7 @@ extern const struct explore_scenario explore_work_queue[];
 extern const struct explore_scenario explore_gate[];
 extern const struct explore_scenario explore_cache_entry[];
 extern const struct explore_scenario explore_cache_index[];
+extern const struct explore_scenario explore_cache_again[];
 extern const struct explore_scenario explore_cache[];
 extern const struct explore_scenario explore_cache_leave[];
 extern const struct explore_scenario explore_cache_load[];

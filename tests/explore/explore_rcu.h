@@ -14,8 +14,6 @@ void rcu_leave(void);
 bool rcu_inside(void);
 void rcu_wait_for_readers(void);
 
-#define rcu_is_registered() true
-#define rcu_enter_registered() rcu_enter()
 
 static inline void rcu_before_fork(void)
 {

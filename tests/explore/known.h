@@ -41,9 +41,11 @@ static const struct known known_sites[] = {
 	  "the shape that follows publishes the chunk, too" },
 	{ "index_bucket_at", "load", 0, "the shape before acquired it" },
 	{ "split", "store_release", 1, "the shape that follows publishes it" },
-	{ "cache_index_find", "load", 2,
-	  "the bucket after a split acquired it, and two splits of a bucket "
-	  "have a grace period between them" },
+	{ "walk", "load", 2, "who looks sooner than must be goes on" },
+	{ "seg_cache_each", "load", 0,
+	  "cache_index_buckets() acquires it again" },
+	{ "is_in_bucket", "load", 0,
+	  "who is not told of straying here is told at the next entry" },
 	{ "call_begin", "cas", 0, "begin_with() acquired it" },
 	{ "call_end", "sub", 0,
 	  "the read section before it and the grace period order it, too" },
@@ -61,8 +63,6 @@ static const struct known known_sites[] = {
 
 /* The same where the library does not tell its plain accesses; see plain.c. */
 static const struct known known_plain_sites[] = {
-	{ "cache_index_settled", "store", 0, FOR_PLAIN },
-	{ "cache_index_is_settled", "load", 0, FOR_PLAIN },
 	{ "slots_arrive", "store", 0, FOR_PLAIN },
 	{ "slots_receive", "load", 0, FOR_PLAIN },
 	{ "cache_push_returned", "cas", 0, FOR_PLAIN },

@@ -315,17 +315,27 @@ static bool exchange_fails(struct op *op, uint64_t *old, bool weak)
 	return true;
 }
 
-/* A split exchange adds what it would have changed to what is there by now. */
+/* Whether a mutated exchange wins, whatever is there. */
+static bool wins_anyway(const struct op *op, uint64_t expected)
+{
+	uint64_t differs = op->word->value ^ expected;
+
+	return op->mutation == EXPLORE_BLIND ||
+	       (op->mutation == EXPLORE_ONLY && !(differs & op->kept));
+}
+
+/* A split exchange adds what it would have changed to what is there by now, and
+ * so does one that compares only some bits. */
 static void exchange(struct op *op, uint64_t expected, uint64_t v)
 {
 	uint64_t value = v;
 
 	if (op->mutation == EXPLORE_KEEP)
 		value = (v & ~op->kept) | (expected & op->kept);
-	if (op->mutation == EXPLORE_SPLIT) {
+	if (op->mutation == EXPLORE_SPLIT)
 		engine_point();
+	if (op->mutation == EXPLORE_SPLIT || op->mutation == EXPLORE_ONLY)
 		value = op->word->value + v - expected;
-	}
 	read_newest(op);
 	if (op->mutation != EXPLORE_SKIP)
 		append(op, value, true);
@@ -343,7 +353,7 @@ bool explore_cas(struct explore_site *site, struct explore_word *w,
 			w->value = v;
 		return *old == expected;
 	}
-	if (op.mutation != EXPLORE_BLIND && exchange_fails(&op, old, weak)) {
+	if (!wins_anyway(&op, expected) && exchange_fails(&op, old, weak)) {
 		engine_trace(site, "fails on", *old);
 		return false;
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The cache by its own calls: get and pin against all that changes the set of
- * entries, and the weights.
+ * The cache by its own calls: get, pin and peek against all that changes the
+ * set of entries, each of which is used again at once; and the weights.
  */
 #include "caches.h"
 
@@ -32,27 +32,91 @@ static const struct explore_twin evict_twins[] = {
 	EXPLORE_TWIN("check, then kill", SPLIT, "entry_kill", "cas"),
 	EXPLORE_TWIN("blind kill", BLIND, "entry_kill", "cas"),
 	EXPLORE_TWIN("relaxed quick unpin", RELAX, "entry_unpin_plain", "cas"),
+	EXPLORE_TWIN_ONLY("only the state compared", "entry_pin", "cas",
+			  ENTRY_STATE),
 	{ .name = NULL },
 };
 
-/* ---- the same, and the entry is used again ---- */
+/* ---- the same, and the entry comes back with the same key ---- */
 
 static void get_or_recycle(unsigned thread)
 {
 	if (thread) {
-		caches_get(1);
+		caches_get(thread);
 		return;
 	}
 	caches_put(2, 1);
-	explore_keeper_run();
-	explore_keeper_run();
-	caches_put(3, 2);
+	caches_replace(1, 2);
 }
 
 static const struct explore_twin recycle_twins[] = {
-	EXPLORE_TWIN_SWITCH("no grace period", explore_throw_grace_period),
+	EXPLORE_TWIN_ONLY("only the state compared", "entry_pin", "cas",
+			  ENTRY_STATE),
+	EXPLORE_TWIN("relaxed begin", RELAX, "entry_begin", "store"),
+	EXPLORE_TWIN("relaxed quick unpin", RELAX, "entry_unpin_plain", "cas"),
 	{ .name = NULL },
 };
+
+/* ---- what stands behind another one, which is used again ---- */
+
+/* The two of them are in one bucket, whatever is split, the third is not. */
+enum { LAST = 9, FIRST = 2, ELSEWHERE = 4 };
+
+static void put_a_chain(void)
+{
+	caches_put(LAST, 0);
+	caches_put(FIRST, 1);
+}
+
+static void a_chain(void)
+{
+	caches_open(4, false);
+	put_a_chain();
+}
+
+static void use_first_again(void)
+{
+	explore_check(!seg_cache_remove(cache, FIRST, NULL));
+	caches_put(ELSEWHERE, 2);
+}
+
+/* At once by the longer way, which makes sure that a miss is one. */
+static void get_or_use_first_again(unsigned thread)
+{
+	struct cache_entry *e;
+	uint64_t word;
+
+	if (thread == 0) {
+		use_first_again();
+		return;
+	}
+	e = cache_find_and_pin(cache, LAST, &word);
+	explore_check(e && entry_key(e) == LAST);
+	caches_read(ptr_load_relaxed(&e->value));
+	explore_check(cache_unpin(cache, e, entry_version(word)));
+}
+
+static const struct explore_twin behind_twins[] = {
+	EXPLORE_TWIN("change not raised", SKIP, "cache_index_change", "store"),
+	EXPLORE_TWIN("relaxed change", RELAX, "cache_index_change", "store"),
+	{ .name = "no second look at the changes", .mutation = EXPLORE_STALE,
+	  .function = "cache_index_find", .op = "load", .nth = 3 },
+	{ .name = NULL },
+};
+
+static void a_chain_for_short_reads(void)
+{
+	caches_open(4, true);
+	put_a_chain();
+}
+
+static void peek_or_use_first_again(unsigned thread)
+{
+	if (thread == 0)
+		use_first_again();
+	else
+		explore_check(caches_peek(LAST));
+}
 
 /* ---- take against get, and another take ---- */
 
@@ -82,16 +146,19 @@ static const struct explore_twin take_twins[] = {
 
 static void one_of_two_in(void)
 {
-	caches_open(2, false);
+	caches_open(4, false);
 	caches_put(1, 0);
 }
 
+/* The old one's entry is used again. */
 static void get_or_replace(unsigned thread)
 {
-	if (thread == 0)
+	if (thread == 0) {
 		caches_replace(1, 2);
-	else
+		caches_put(ELSEWHERE, 3);
+	} else {
 		explore_check(caches_get(1));
+	}
 }
 
 static const struct explore_twin replace_twins[] = {
@@ -104,17 +171,52 @@ static const struct explore_twin replace_twins[] = {
 };
 
 /* The same behind another entry of the chain, on which a look-up may stand. */
-static void two_in_a_chain(void)
+static void get_or_replace_last(unsigned thread)
 {
-	caches_open(4, false);
-	caches_put(1, 0);
-	caches_put(2, 1);
+	if (thread == 0) {
+		caches_replace(LAST, 2);
+		caches_put(ELSEWHERE, 3);
+	} else {
+		explore_check(caches_get(LAST));
+	}
 }
 
 static const struct explore_twin chain_twins[] = {
 	EXPLORE_TWIN("check, then hide", SPLIT, "entry_hide", "cas"),
 	EXPLORE_TWIN("second look sees what the first saw", STALE,
 		     "cache_index_next", "load"),
+	{ .name = NULL },
+};
+
+/* ---- a walk, of entries that are not used for long ---- */
+
+static void a_heavy_one(void)
+{
+	caches_open(4, false);
+	caches_put_heavy(1, 0, 2);
+}
+
+static int check_info(void *ctx, const struct seg_cache_entry_info *info)
+{
+	(void)ctx;
+	caches_check(info->value, info->key, info->weight);
+	return 0;
+}
+
+static void walk_or_use_again(unsigned thread)
+{
+	if (thread == 0) {
+		explore_check(!seg_cache_remove(cache, 1, NULL));
+		caches_put(2, 1);
+	} else {
+		explore_check(!seg_cache_each(cache, check_info, NULL));
+	}
+}
+
+static const struct explore_twin each_twins[] = {
+	EXPLORE_TWIN("relaxed fill", RELAX, "entry_fill", "store_rel"),
+	EXPLORE_TWIN("relaxed looks", RELAX, "visit", "load_acq"),
+	EXPLORE_TWIN("relaxed begin", RELAX, "entry_begin", "store"),
 	{ .name = NULL },
 };
 
@@ -127,12 +229,25 @@ static void pinned_twice(void)
 	explore_check(!seg_cache_get(cache, 1, &pin[1]));
 }
 
+/* What left is told of as it was, though the entry is used again. */
 static void unpin_or_remove(unsigned thread)
 {
-	if (thread < 2)
+	if (thread < 2) {
 		caches_unpin(&pin[thread]);
-	else
+	} else {
 		explore_check(!seg_cache_remove(cache, 1, NULL));
+		caches_put_heavy(2, 1, 2);
+	}
+}
+
+static void unpin_or_replace(unsigned thread)
+{
+	if (thread < 2) {
+		caches_unpin(&pin[thread]);
+	} else {
+		caches_replace(1, 1);
+		caches_put(2, 2);
+	}
 }
 
 static const struct explore_twin remove_twins[] = {
@@ -221,25 +336,44 @@ static void one_in_for_short_reads(void)
 
 static void peek_or_evict(unsigned thread)
 {
-	void *value;
-
 	if (thread == 0) {
 		caches_put(2, 1);
 		explore_keeper_run();
-		return;
+	} else {
+		caches_peek(thread);
 	}
-	seg_read_begin();
-	if (!seg_cache_peek(cache, thread, &value))
-		caches_read(value);
-	seg_read_end();
 }
 
 static const struct explore_twin peek_twins[] = {
 	EXPLORE_TWIN_SWITCH("no grace period", explore_throw_grace_period),
 	EXPLORE_TWIN("listener before unlink", SKIP, "bypass",
 		     "store_release"),
-	EXPLORE_TWIN("relaxed insertion", RELAX, "cache_index_insert",
-		     "store_rel"),
+	EXPLORE_TWIN("relaxed key and value", RELAX, "entry_fill", "store_rel"),
+	{ .name = "relaxed look at the value", .mutation = EXPLORE_RELAX,
+	  .function = "cache_index_value", .op = "load", .nth = 1 },
+	{ .name = NULL },
+};
+
+/* Again with the same key; it is never not there. */
+static void one_of_two_in_for_short_reads(void)
+{
+	caches_open(2, true);
+	caches_put(1, 0);
+}
+
+static void peek_or_replace(unsigned thread)
+{
+	if (thread == 0) {
+		caches_replace(1, 1);
+		caches_replace(1, 2);
+		explore_keeper_run();
+	} else {
+		explore_check(caches_peek(1));
+	}
+}
+
+static const struct explore_twin peek_replace_twins[] = {
+	EXPLORE_TWIN_SWITCH("no grace period", explore_throw_grace_period),
 	{ .name = NULL },
 };
 
@@ -247,15 +381,10 @@ static void peek_or_take(unsigned thread)
 {
 	void *value;
 
-	if (thread == 0) {
-		if (!seg_cache_take(cache, 1, &value))
-			caches_free(value);
-		return;
-	}
-	seg_read_begin();
-	if (!seg_cache_peek(cache, 1, &value))
-		caches_read(value);
-	seg_read_end();
+	if (thread)
+		caches_peek(1);
+	else if (!seg_cache_take(cache, 1, &value))
+		caches_free(value);
 }
 
 static const struct explore_twin peek_take_twins[] = {
@@ -267,9 +396,15 @@ const struct explore_scenario explore_cache[] = {
 	{ .name = "cache: get against eviction", .threads = 3,
 	  .setup = one_in, .body = get_or_evict, .post = caches_close,
 	  .twins = evict_twins },
-	{ .name = "cache: get against recycling", .threads = 2,
+	{ .name = "cache: get against use with the same key", .threads = 3,
 	  .setup = one_in, .body = get_or_recycle, .post = caches_close,
 	  .twins = recycle_twins },
+	{ .name = "cache: get behind what is used again", .threads = 2,
+	  .setup = a_chain, .body = get_or_use_first_again,
+	  .post = caches_close, .twins = behind_twins },
+	{ .name = "cache: short read behind what is used again", .threads = 2,
+	  .setup = a_chain_for_short_reads, .body = peek_or_use_first_again,
+	  .post = caches_close },
 	{ .name = "cache: get against two takes", .threads = 3,
 	  .setup = one_in, .body = get_or_take, .post = caches_close,
 	  .twins = take_twins },
@@ -277,10 +412,16 @@ const struct explore_scenario explore_cache[] = {
 	  .setup = one_of_two_in, .body = get_or_replace,
 	  .post = caches_close, .twins = replace_twins },
 	{ .name = "cache: get against replace in a chain", .threads = 2,
-	  .setup = two_in_a_chain, .body = get_or_replace,
+	  .setup = a_chain, .body = get_or_replace_last,
 	  .post = caches_close, .twins = chain_twins },
+	{ .name = "cache: walk against use again", .threads = 2,
+	  .setup = a_heavy_one, .body = walk_or_use_again,
+	  .post = caches_close, .twins = each_twins },
 	{ .name = "cache: two unpin what is removed", .threads = 3,
 	  .setup = pinned_twice, .body = unpin_or_remove,
+	  .post = caches_close, .twins = remove_twins },
+	{ .name = "cache: two unpin what is replaced", .threads = 3,
+	  .setup = pinned_twice, .body = unpin_or_replace,
 	  .post = caches_close, .twins = remove_twins },
 	{ .name = "cache: two unpins and a put", .threads = 3,
 	  .setup = all_is_pinned, .body = unpin_or_put,
@@ -294,6 +435,9 @@ const struct explore_scenario explore_cache[] = {
 	{ .name = "cache: short read against eviction", .threads = 3,
 	  .setup = one_in_for_short_reads, .body = peek_or_evict,
 	  .post = caches_close, .twins = peek_twins },
+	{ .name = "cache: short read against replace", .threads = 2,
+	  .setup = one_of_two_in_for_short_reads, .body = peek_or_replace,
+	  .post = caches_close, .twins = peek_replace_twins },
 	{ .name = "cache: short read against take", .threads = 2,
 	  .setup = one_in_for_short_reads, .body = peek_or_take,
 	  .post = caches_close, .twins = peek_take_twins },

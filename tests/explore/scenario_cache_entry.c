@@ -2,7 +2,7 @@
 /*
  * The entry word alone: pins, and all that want to end the entry.  The value
  * is a race-checked cell, and so is the cause, which whoever ends a hidden
- * entry reads.
+ * entry reads; what left is looked at before others may use the entry again.
  */
 #include "explore.h"
 
@@ -11,13 +11,26 @@
 #include "cache_entry.h"
 
 static struct cache_entry entry;
-static struct explore_cell value, cause;
+static struct cache_record record;
+static struct explore_cell value;
 static unsigned ended, given_back;
+static bool late;	/* a twin: looks at what left when it has left */
+
+enum { KEY = 5, WEIGHT = 3, CAUSE = 7 };
+
+static void throw_late(bool on)
+{
+	late = on;
+}
 
 static void begin(uint64_t flags, uint64_t pins)
 {
 	memset(&entry, 0, sizeof(entry));
+	memset(&record, 0, sizeof(record));
 	ended = given_back = 0;
+	/* relaxed: as slots_get() does */
+	ptr_store_relaxed(&entry.record, &record);
+	entry_fill(&entry, KEY, &value, WEIGHT);
 	entry_begin(&entry, flags, pins);
 	explore_write(&value, 1);
 }
@@ -27,6 +40,12 @@ static void read_value(void)
 	explore_check(explore_read(&value) == 1);
 	explore_pause();
 	explore_check(explore_read(&value) == 1);
+}
+
+static bool pin(uint64_t *ret_word)
+{
+	*ret_word = entry_look(&entry);
+	return entry_pin(&entry, ret_word);
 }
 
 /* By the one who ended it. */
@@ -44,22 +63,36 @@ static bool kill(void)
 	return true;
 }
 
-static void hide(void)
+static uint64_t hide(void)
 {
-	explore_write(&cause, 1);
-	if (!entry_pins(entry_hide(&entry)))
+	uint64_t old;
+
+	record_set_cause(&record, CAUSE);
+	old = entry_hide(&entry);
+	if (!entry_pins(old))
 		dispose();
+	return old;
+}
+
+static void check_departed(const struct departed *d, uint32_t cause)
+{
+	explore_check(d->key == KEY && d->value == &value);
+	explore_check(d->weight == WEIGHT && d->cause == cause);
 }
 
 static void unpin(uint64_t version)
 {
-	enum entry_unpinned what = entry_unpin(&entry, version);
+	struct departed d;
+	enum entry_unpinned what = entry_unpin(&entry, version, &d);
 
 	given_back += what != UNPIN_STALE;
-	if (what < UNPIN_DIED)
+	if (what < UNPIN_LAST)
 		return;
-	explore_check(explore_read(&cause) == 1);
-	dispose();
+	if (late)
+		d = entry_departs(&entry, d.cause);
+	check_departed(&d, what < UNPIN_DIED ? 0 : CAUSE);
+	if (what >= UNPIN_DIED)
+		dispose();
 }
 
 static void quick_unpin(uint64_t version)
@@ -83,7 +116,7 @@ static void pin_or_kill(unsigned thread)
 
 	if (thread == 0) {
 		kill();
-	} else if (entry_pin(&entry, &word)) {
+	} else if (pin(&word)) {
 		read_value();
 		if (thread == 1)
 			quick_unpin(entry_version(word));
@@ -127,7 +160,7 @@ static void hide_or_unpin(unsigned thread)
 
 	if (thread == 0) {
 		hide();
-		explore_check(!entry_pin(&entry, &word));
+		explore_check(!pin(&word));
 	} else {
 		read_value();
 		if (thread == 1)
@@ -171,7 +204,7 @@ static void end(unsigned thread)
 		read_value();
 		unpin(1);
 	} else if (thread == 2) {
-		if (entry_pin(&entry, &word)) {
+		if (pin(&word)) {
 			read_value();
 			unpin(1);
 		}
@@ -184,6 +217,93 @@ static const struct explore_twin end_twins[] = {
 	EXPLORE_TWIN("blind kill", BLIND, "entry_kill", "cas"),
 	EXPLORE_TWIN("blind unpin", BLIND, "entry_unpin", "cas"),
 	EXPLORE_TWIN("check, then hide", SPLIT, "entry_hide", "cas"),
+	{ .name = NULL },
+};
+
+/* ---- the last unpin, and the entry is used again ---- */
+
+static void on_the_list(void)
+{
+	begin(ENTRY_RETURNING, 1);
+}
+
+/* As who holds the lock does it; by then it may be gone. */
+static void use_again(void)
+{
+	static struct cache_record other;
+
+	if (entry_state(entry_returned(&entry)) != ENTRY_DEAD)
+		return;
+	/* relaxed: as slots_get() does */
+	ptr_store_relaxed(&entry.record, &other);
+	entry_fill(&entry, KEY + 1, &other, WEIGHT + 1);
+	entry_begin(&entry, 0, 1);
+}
+
+static void unpin_or_hide(unsigned thread)
+{
+	if (thread == 0) {
+		hide();
+		use_again();
+	} else {
+		read_value();
+		unpin(1);
+	}
+}
+
+/* Not hidden: it stays in, until it is killed. */
+static void unpin_or_kill(unsigned thread)
+{
+	if (thread == 0) {
+		if (kill())
+			use_again();
+	} else {
+		read_value();
+		unpin(1);
+	}
+}
+
+static void one_life_ended(void)
+{
+	explore_check(ended == 1);
+	explore_check(given_back == 1);
+}
+
+static void given_back_at_least(void)
+{
+	explore_check(given_back == 1 && ended <= 1);
+}
+
+static const struct explore_twin used_again_twins[] = {
+	EXPLORE_TWIN_SWITCH("looks when it has left", throw_late),
+	EXPLORE_TWIN("relaxed hide", RELAX, "entry_hide", "cas"),
+	EXPLORE_TWIN("blind unpin", BLIND, "entry_unpin", "cas"),
+	EXPLORE_TWIN("check, then hide", SPLIT, "entry_hide", "cas"),
+	{ .name = NULL },
+};
+
+static const struct explore_twin killed_twins[] = {
+	EXPLORE_TWIN_SWITCH("looks when it has left", throw_late),
+	{ .name = NULL },
+};
+
+/* ---- one pin given back twice, while it is hidden and used again ---- */
+
+static void twice_or_hide(unsigned thread)
+{
+	if (thread) {
+		unpin(1);
+		return;
+	}
+	hide();
+	use_again();
+}
+
+static const struct explore_twin twice_hidden_twins[] = {
+	EXPLORE_TWIN("unpin in two steps", SPLIT, "entry_unpin", "cas"),
+	EXPLORE_TWIN("blind unpin", BLIND, "entry_unpin", "cas"),
+	EXPLORE_TWIN_ONLY("only the state compared", "entry_unpin", "cas",
+			  ENTRY_STATE),
 	{ .name = NULL },
 };
 
@@ -229,7 +349,7 @@ static void load_or_pin(unsigned thread)
 		explore_write(&value, 7);
 		entry_loaded(&entry);
 	} else if (thread == 1) {
-		if (entry_pin(&entry, &word) && !(word & ENTRY_LOADING))
+		if (pin(&word) && !(word & ENTRY_LOADING))
 			explore_check(explore_read(&value) == 7);
 	} else if (!(entry_look(&entry) & ENTRY_LOADING)) {
 		explore_check(explore_read(&value) == 7);
@@ -253,6 +373,15 @@ const struct explore_scenario explore_cache_entry[] = {
 	{ .name = "entry: all that can end it", .threads = 3,
 	  .setup = pinned_once, .body = end, .post = ended_once,
 	  .twins = end_twins },
+	{ .name = "entry: last unpin, hidden and used again", .threads = 2,
+	  .setup = on_the_list, .body = unpin_or_hide,
+	  .post = one_life_ended, .twins = used_again_twins },
+	{ .name = "entry: last unpin, killed and used again", .threads = 2,
+	  .setup = on_the_list, .body = unpin_or_kill,
+	  .post = given_back_at_least, .twins = killed_twins },
+	{ .name = "entry: hidden, one pin given back twice", .threads = 3,
+	  .setup = on_the_list, .body = twice_or_hide,
+	  .post = one_life_ended, .twins = twice_hidden_twins },
 	{ .name = "entry: one pin given back twice", .threads = 3,
 	  .setup = pinned_once, .body = give_back_or_park,
 	  .post = given_back_once, .twins = twice_twins },

@@ -76,10 +76,9 @@ static void one_is_parked(void)
 	caches_put_pinned(1, 0, &pin[0]);
 	caches_put(2, 1);
 	park();
-	keeper_flush();
 }
 
-/* The keeper's turn frees retired entries; the last put may get one. */
+/* The puts may get its entry. */
 static void unpin_or_recycle(unsigned thread)
 {
 	if (thread == 0) {
@@ -87,9 +86,7 @@ static void unpin_or_recycle(unsigned thread)
 		return;
 	}
 	explore_check(!seg_cache_remove(cache, 1, NULL));
-	explore_keeper_run();
-	explore_keeper_run();
-	caches_put(3, 2);
+	caches_put_heavy(3, 2, 2);
 	caches_put(4, 3);
 }
 
@@ -112,7 +109,7 @@ static void unpin_or_take(unsigned thread)
 		caches_get(1);
 	} else if (!seg_cache_take(cache, 1, &value)) {
 		caches_free(value);
-		explore_keeper_run();
+		caches_put(4, 3);
 	}
 }
 
@@ -165,12 +162,64 @@ static void unpin_or_clear(unsigned thread)
 		explore_check(!seg_cache_clear(cache));
 	else
 		caches_put(2, 1);
-	explore_keeper_run();
 }
 
 static const struct explore_twin clear_twins[] = {
 	EXPLORE_TWIN("blind unpin", BLIND, "entry_unpin_plain", "cas"),
 	EXPLORE_TWIN("check, then hide", SPLIT, "entry_hide", "cas"),
+	{ .name = NULL },
+};
+
+/* ---- with short reads the value waits in the record ---- */
+
+static void one_is_parked_for_short_reads(void)
+{
+	caches_open(4, true);
+	caches_put_pinned(1, 0, &pin[0]);
+	caches_put(2, 1);
+	park();
+	keeper_flush();
+}
+
+static void unpin_or_remove_or_peek(unsigned thread)
+{
+	if (thread == 0) {
+		caches_unpin(&pin[0]);
+	} else if (thread == 1) {
+		explore_check(!seg_cache_remove(cache, 1, NULL));
+		caches_put(4, 3);
+		explore_keeper_run();
+	} else {
+		caches_peek(1);
+	}
+}
+
+static const struct explore_twin record_twins[] = {
+	EXPLORE_TWIN_SWITCH("no grace period", explore_throw_grace_period),
+	EXPLORE_TWIN_KEEP("not marked as returning", "entry_unpin", "cas",
+			  ENTRY_RETURNING),
+	EXPLORE_TWIN("push left out", SKIP, "cache_push_returned", "cas"),
+	EXPLORE_TWIN("blind hide", BLIND, "entry_hide", "cas"),
+	{ .name = NULL },
+};
+
+/* Two batches: the second waits until the first has arrived. */
+static void two_removed(unsigned thread)
+{
+	if (thread == 0) {
+		explore_check(!seg_cache_remove(cache, 1, NULL));
+		explore_check(!seg_cache_remove(cache, 2, NULL));
+		caches_put(4, 3);
+	} else if (thread == 1) {
+		explore_keeper_run();
+		explore_keeper_run();
+	} else {
+		caches_peek(2);
+	}
+}
+
+static const struct explore_twin batch_twins[] = {
+	EXPLORE_TWIN_SWITCH("no grace period", explore_throw_grace_period),
 	{ .name = NULL },
 };
 
@@ -213,6 +262,13 @@ const struct explore_scenario explore_cache_leave[] = {
 	{ .name = "leave: clear against put and unpin", .threads = 3,
 	  .setup = one_is_pinned, .body = unpin_or_clear,
 	  .post = caches_close, .twins = clear_twins },
+	{ .name = "leave: short read of what comes back", .threads = 3,
+	  .setup = one_is_parked_for_short_reads,
+	  .body = unpin_or_remove_or_peek, .post = caches_close,
+	  .twins = record_twins },
+	{ .name = "leave: two batches against a short read", .threads = 3,
+	  .setup = two_for_short_reads, .body = two_removed,
+	  .post = caches_close, .twins = batch_twins },
 	{ .name = "leave: destroy against the keeper", .threads = 2,
 	  .setup = two_for_short_reads, .body = destroy_or_keep,
 	  .post = caches_all_left },
