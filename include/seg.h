@@ -73,57 +73,120 @@ SEG_API const char *seg_version(void);
 struct seg_budget_options {
 	size_t size;		/* sizeof(struct seg_budget_options) */
 	uint64_t limit_bytes;	/* 4 KiB to 16 TiB - 4 KiB, in 4 KiB steps */
+	struct seg_budget *parent;	/* outlives it; NULL: a root */
+	uint64_t guaranteed_bytes;	/* a child's, up to its limit; in 4 KiB
+					   steps */
+	unsigned share;		/* a child's, of what is borrowed: a weight of
+				   1 to 10000; 0: 100 */
+	unsigned cgroup_percent;	/* a root's limit is at most so much of
+					   the control group's; 0: off */
 };
 
 struct seg_budget_stats {
 	size_t size;			/* sizeof(struct seg_budget_stats) */
 	uint64_t limit_bytes;		/* what may be charged */
 	uint64_t charged_bytes;		/* never above the limit */
-	uint64_t peak_charged_bytes;	/* the most that ever was */
-	uint64_t deferred_bytes;	/* of these: about to be unmapped */
-	uint64_t charge_refusals_total;	/* times that a region did not fit */
-	uint64_t waiters;		/* threads that wait at the limit now */
-	uint64_t waits_total;		/* allocations that had to wait */
+	uint64_t peak_charged_bytes;	/* the most that ever was, with what
+					   children hold of it */
+	uint64_t deferred_bytes;	/* about to be unmapped, children's
+					   included */
+	uint64_t charge_refusals_total;	/* times that a region of its own pools
+					   did not fit */
+	uint64_t waiters;		/* threads that wait at the limit now;
+					   a root's: of the whole tree */
+	uint64_t waits_total;		/* allocations of its own pools that
+					   had to wait; no child's */
 	uint64_t pools;			/* pools that share the budget */
 	uint64_t caches;		/* caches that give back to it */
-	uint64_t reclaims_total;	/* times that they were asked to */
-	uint64_t reclaimed_bytes_total;	/* weight that they evicted for it */
+	uint64_t reclaims_total;	/* times that its own caches and
+					   reclaimers, or what there is of
+					   them, were asked to */
+	uint64_t reclaimed_bytes_total;	/* that these say they gave */
+	uint64_t own_charged_bytes;	/* of charged: by its own pools; the
+					   rest is children's */
+	uint64_t guaranteed_bytes;	/* a child's */
+	uint64_t borrowed_bytes;	/* what a child holds beyond that */
+	uint64_t children;
+	uint64_t share;			/* a child's */
+	uint64_t cgroup_bytes;		/* the control group's limit, as it was
+					   read last; 0: none */
+	uint64_t reclaimers;		/* seg_budget_add_reclaimer()'s */
 };
 
 /*
  * Makes a budget: one atomic limit on the bytes that all pools sharing it may
  * have charged, at every instant.
+ * With a parent, what is charged here is charged there, too, all the way to the
+ * root; but for the guaranteed bytes, which the parent is charged for now: they
+ * can be had whatever others under the parent do.  What a child charges beyond
+ * its guarantee is borrowed.  Under pressure, others that borrow more than
+ * their share of all that is borrowed are asked to give back.
+ * With cgroup_percent, a thread of the library reads the limit of the process's
+ * control group every second, and sets the budget's to the lower of limit_bytes
+ * and that part of it.  Where more is charged, unused memory and caches give
+ * back in that thread, and nothing is added until it fits.  No control group,
+ * none that has a limit, or none that can be read: limit_bytes counts.
  * Errors: -EINVAL options NULL, of a size that is too short or (where the
- * surplus is not zero) too long, ret_budget NULL; -ERANGE the limit is below
- * 4 KiB or above 16 TiB - 4 KiB; -ENOMEM.
- * Owner: the caller, who destroys it after its pools.  Blocking (it allocates).
+ * surplus is not zero) too long, ret_budget NULL, a guarantee or a share with
+ * no parent, cgroup_percent with one, a parent at the 8th level; -ERANGE the
+ * limit is below 4 KiB or above 16 TiB - 4 KiB, the guarantee above the limit,
+ * the share above 10000, the percentage above 100; -EBUSY the parent has no
+ * room for the guarantee; -ENOMEM; -EAGAIN no thread to be had.
+ * Owner: the caller, who destroys it after its pools, caches and children.
+ * Blocking; with a guarantee, reclaimers may run in this thread.
  */
 SEG_API SEG_NODISCARD int
 seg_budget_create(const struct seg_budget_options *options,
 		  struct seg_budget **ret_budget);
 
 /*
- * Ends a budget.  NULL is a no-op.
- * Errors: -EBUSY pools or caches still use it; nothing changed.  Blocking.
+ * Ends a budget; a child's guarantee goes back to its parent.  NULL is a no-op.
+ * Errors: -EBUSY pools, caches, reclaimers or children still use it; nothing
+ * changed.  Blocking.  Not from a reclaimer, a listener or a log callback.
  */
 SEG_API int seg_budget_destroy(struct seg_budget *budget);
 
 /*
  * Sets the limit.  Raising wakes those who wait.  Lowering never leaves more
- * charged than allowed: idle regions of the pools are retired first, and if
- * that does not do at once the old limit stays.
- * Errors: -EINVAL budget NULL; -ERANGE as in create; -EBUSY more is charged
- * than the new limit (regions retired meanwhile are unmapped soon: try again).
- * Lock-free.
+ * charged than allowed: unused memory of its pools and children is given up
+ * first, then their reclaimers are asked, in this thread; and if that does not
+ * do at once the old limit stays.
+ * Errors: -EINVAL budget NULL; -ERANGE as in create, or below the guarantee;
+ * -EBUSY more is charged than the new limit, guarantees of children included;
+ * what was given back stays so (regions retired meanwhile are unmapped soon:
+ * try again).
+ * Lock-free for a root, but for what reclaimers do; blocking for a child, whose
+ * limit is not to be set from a log callback.
  */
 SEG_API int seg_budget_set_limit(struct seg_budget *budget,
 				 uint64_t limit_bytes);
 
 /*
+ * Sets a child's guarantee.  Raising takes what the child borrows first, then
+ * room of the parent, which is made in this thread: all but the child are asked
+ * for unused memory, and only if that does not do for what reclaimers hold.
+ * Lowering leaves what is charged as borrowed.
+ * Errors: -EINVAL budget NULL or a root; -ERANGE above the limit; -EBUSY the
+ * parent has no room for it, and the old guarantee stays.  What was given back
+ * in vain stays so; nothing is, if other guarantees leave too little anyway.
+ * Blocking.  Not from a log callback.
+ */
+SEG_API int seg_budget_set_guarantee(struct seg_budget *budget,
+				     uint64_t guaranteed_bytes);
+
+/*
+ * Sets a child's share, 1 to 10000; 0: 100.  It counts from the next time on
+ * that somebody is asked to give back.
+ * Errors: -EINVAL budget NULL or a root; -ERANGE above 10000.  Wait-free.
+ */
+SEG_API int seg_budget_set_share(struct seg_budget *budget, unsigned share);
+
+/*
  * Fills ret_stats, whose size the caller has set.  limit and charged are one
- * consistent pair; the rest is read one by one.
+ * consistent pair (but while a guarantee is changed: then both may be above by
+ * the same number for a moment); the rest is read one by one.
  * Errors: -EINVAL budget or ret_stats NULL, or a size that is not valid.
- * Wait-free.
+ * Lock-free; wait-free for a root without children.
  */
 SEG_API int seg_budget_stats(struct seg_budget *budget,
 			     struct seg_budget_stats *ret_stats);
@@ -142,7 +205,7 @@ enum seg_log_level {
 /*
  * Receives one line without a newline.  Called in the thread that caused it,
  * or in the library's own, outside read sections, and can't be cancelled.  It
- * may allocate, release and ask, but not create, destroy, trim or check
+ * may allocate, release and ask, but not create, destroy, trim, drain or check
  * (seg_pool_is_valid()) anything, nor fork, nor wait for a lock that another
  * thread holds while it does so: the library's own thread may be in the middle
  * of its work.  An event of its own making is not reported again.
@@ -183,9 +246,11 @@ struct seg_pool_options {
 
 /*
  * Figures of one class on one node, or sums over SEG_ALL.
- * When no other thread is in a call: active + cached + unused = slices,
- * allocations_total - releases_total = active, and
- * mapped = charged = the bytes of the regions + deferred.
+ * When no other thread is in a call:
+ * active + cached + unused + decommitted = slices,
+ * allocations_total - releases_total = active,
+ * mapped = the bytes of the regions + deferred = charged + decommitted (where
+ * what is decommitted of deferred regions counts, too).
  */
 struct seg_pool_stats {
 	size_t size;			/* sizeof(struct seg_pool_stats) */
@@ -209,6 +274,8 @@ struct seg_pool_stats {
 	uint64_t regions_retired_total;
 	uint64_t regions_unmapped_total;
 	uint64_t misuses_total;		/* only in the sum over all classes */
+	uint64_t decommitted;		/* slices neither charged nor backed */
+	uint64_t decommitted_bytes;
 };
 
 /*
@@ -225,8 +292,9 @@ seg_pool_create(const struct seg_pool_options *options,
 
 /*
  * Ends a pool and unmaps its regions.  NULL is a no-op.
- * Errors: -EBUSY segments, pages or intent logs are still out, or a region
- * could not be unmapped: the pool goes on working (idle regions were retired);
+ * Errors: -EBUSY segments, pages or intent logs are still out, an allocation
+ * waits at the limit (it goes on waiting), or a region could not be unmapped:
+ * the pool goes on working (idle regions were retired);
  * -EDEADLK the caller is in a read section (seg_read_begin()).
  * Blocking: waits for a grace period.
  */
@@ -240,6 +308,54 @@ SEG_API int seg_pool_destroy(struct seg_pool *pool);
  */
 SEG_API int seg_pool_trim(struct seg_pool *pool, uint64_t *ret_bytes);
 
+/* A region that few segments keep. */
+struct seg_sparse_region {
+	void *base;
+	uint64_t region;	/* as in struct seg_handle */
+	uint64_t bytes;		/* of address space */
+	uint64_t class_index;
+	uint64_t active_bytes;	/* of its segments: they keep it.  Of these: */
+	uint64_t pinned_bytes;	/* ... pinned in caches */
+	uint64_t cached_bytes;	/* ... in caches, unpinned, but kept by them;
+				   the rest is callers' and logs' */
+};
+
+#define SEG_SPARSE_MOST 8
+
+/* What a drain freed, and what it could not, and why. */
+struct seg_drain {
+	size_t size;		/* sizeof(struct seg_drain) */
+	uint64_t retired_bytes;	/* charge of the regions that went */
+	uint64_t decommitted_bytes;/* charge of unused slices of the others */
+	uint64_t evicted_bytes;	/* what caches gave back for it */
+	uint64_t kept_regions;	/* regions that are left ... */
+	uint64_t kept_bytes;	/* ... what they charge ... */
+	uint64_t active_bytes;	/* ... and what of that is handed out */
+	uint64_t sparse_regions;/* of these: sparse ones ... */
+	uint64_t sparse_bytes;	/* ... what is handed out in them.  Of that: */
+	uint64_t pinned_bytes;	/* ... as in struct seg_sparse_region */
+	uint64_t cached_bytes;
+	uint64_t error;		/* errno of the last system call that failed
+				   meanwhile; 0: none did */
+	struct seg_sparse_region sparsest[SEG_SPARSE_MOST];
+};
+
+/*
+ * Gives back all that can be given back, and says what keeps the rest: regions
+ * that are all unused go as in seg_pool_trim(); caches evict the unpinned pages
+ * that lie in sparse regions, those of which at most sparse_percent (0 to 100)
+ * of the slices are handed out, so that these may go, too; what is unused in
+ * all others is uncharged, its backing given to the kernel.  0 evicts nothing.
+ * ret_drain may be NULL, else its size is set by the caller; the first
+ * SEG_SPARSE_MOST of the sparse regions, sparsest first, are in it.
+ * Errors: -EINVAL pool NULL, sparse_percent above 100, a size that is not
+ * valid; -EDEADLK the caller is in a read section; -ENOMEM.
+ * What the kernel refuses is no error, but stays charged: see error.
+ * Blocking: waits for grace periods.  Other threads may go on meanwhile.
+ */
+SEG_API int seg_pool_drain(struct seg_pool *pool, unsigned sparse_percent,
+			   struct seg_drain *ret_drain);
+
 /*
  * Fills ret_stats, whose size the caller has set, for one node number and one
  * class 0 to 6, or SEG_ALL for either.
@@ -248,6 +364,25 @@ SEG_API int seg_pool_trim(struct seg_pool *pool, uint64_t *ret_bytes);
  */
 SEG_API int seg_pool_stats(struct seg_pool *pool, int node, int class_index,
 			   struct seg_pool_stats *ret_stats);
+
+/*
+ * Writes the figures of all nodes, sums and each class, as one JSON object
+ * without a newline: the names of the members, and "version": 1.  Cut to bytes
+ * with the terminating zero.  Returns the length of the whole, as snprintf():
+ * not below bytes means that it was cut.  buffer may be NULL if bytes is 0.
+ * Errors: -EINVAL pool NULL, or buffer NULL.  Lock-free; as seg_pool_stats().
+ */
+SEG_API int seg_pool_stats_json(struct seg_pool *pool, char *buffer,
+				size_t bytes);
+
+/*
+ * The same in the text format of Prometheus: seg_* metrics by class, with the
+ * label pool="name".  Only bytes 0x20 to 0x7e of the name count.
+ * Returns the length of the whole, as above.
+ * Errors: -EINVAL pool or name NULL, or buffer NULL.  Lock-free.
+ */
+SEG_API int seg_pool_stats_prometheus(struct seg_pool *pool, const char *name,
+				      char *buffer, size_t bytes);
 
 /*
  * Walks everything and checks the equations above, each free list, each
@@ -331,8 +466,8 @@ SEG_API int seg_handle_of(struct seg_pool *pool, const void *segment,
 /*
  * The segment, if it is still handed out to the owner that the handle names.
  * Errors: -EINVAL pool, handle or ret_segment NULL, or a zeroed handle;
- * -ESTALE released or unmapped since.  The answer holds for as long as the
- * owner keeps it.  Lock-free.
+ * -ESTALE anything else, such as released or unmapped since, or never had.
+ * The answer holds for as long as the owner keeps it.  Lock-free.
  */
 SEG_API int seg_resolve(struct seg_pool *pool, const struct seg_handle *handle,
 			void **ret_segment);
@@ -356,7 +491,9 @@ struct seg_region_info {
 	int node;
 	int class_index;
 	uint32_t slices;
-	uint32_t unused;
+	uint32_t unused;	/* charged, ready to be taken */
+	uint32_t decommitted;	/* neither backed nor charged */
+	uint32_t active;	/* all others: handed out */
 };
 
 /*

@@ -29,7 +29,8 @@ extern "C" {
 /* Why a value left. */
 enum seg_cause {
 	SEG_CAUSE_EVICTED = 1,	/* the cache was too heavy */
-	SEG_CAUSE_RECLAIMED = 2,/* the budget's limit was met */
+	SEG_CAUSE_RECLAIMED = 2,/* the budget's limit was met, or the pool of
+				   the pages was drained */
 	SEG_CAUSE_SHRUNK = 3,	/* seg_cache_shrink(), _set_max_weight() */
 	SEG_CAUSE_REPLACED = 4,	/* seg_cache_replace() */
 	SEG_CAUSE_REMOVED = 5,	/* seg_cache_remove(), or while it loaded */
@@ -41,13 +42,13 @@ enum seg_cause {
  * Called exactly once for each value that leaves other than by take, never
  * while it is pinned, with no lock held: it releases the value (of a cache of
  * pages: it is only told, before the page is released).  In the thread that
- * made it leave: who puts, unpins, removes, shrinks, or meets the limit; in a
- * cache with short_reads in the library's own thread, or one that trims or
- * destroys, after a grace period, and then under the rules of seg_log_fn.  It
- * may use any cache and pool, but an allocation made while the limit is being
- * met, or by the library's own thread, asks no cache.  What an unpin in it
- * makes leave the same cache follows when it has returned.  It can't be
- * cancelled.
+ * made it leave: who puts, unpins, removes, shrinks, drains, or meets the
+ * limit; in a cache with short_reads in the library's own thread, or one that
+ * trims, drains or destroys, after a grace period, and then under the rules of
+ * seg_log_fn.  It may use any cache and pool, but an allocation made while the
+ * limit is being met, or by the library's own thread, asks no cache.  What an
+ * unpin in it makes leave the same cache follows when it has returned.  It
+ * can't be cancelled.
  */
 typedef void seg_cache_listener_fn(void *ctx, uint64_t key, void *value,
 				   uint64_t weight, enum seg_cause cause);
@@ -56,7 +57,8 @@ struct seg_cache_options {
 	size_t size;			/* sizeof(struct seg_cache_options) */
 	uint64_t max_weight;		/* required: 1 to 2^56 */
 	uint64_t floor_weight;		/* the limit takes no more than down to
-					   this; 0: all that is not pinned */
+					   this; 0: all that is not pinned;
+					   above max_weight: it takes nothing */
 	struct seg_budget *budget;	/* whose limit it gives back to; NULL */
 	struct seg_pool *pages;		/* values are pages of that pool; NULL:
 					   they are just pointers */
@@ -303,6 +305,14 @@ struct seg_pin_info {
 	uint64_t held_ns;	/* since it was tagged */
 };
 
+/* All pins with one tag.  A value counts for each pin on it. */
+struct seg_tag_sum {
+	uint64_t tag;		/* 0: none */
+	uint64_t pins;
+	uint64_t weight;
+	uint64_t longest_ns;
+};
+
 #define SEG_PINS_MOST 8
 
 struct seg_pin_report {
@@ -311,10 +321,14 @@ struct seg_pin_report {
 	uint64_t tagged;	/* pins with a tag; the first ones of them: */
 	struct seg_pin_info longest[SEG_PINS_MOST];
 	struct seg_pin_info biggest[SEG_PINS_MOST];
+	struct seg_tag_sum tags[SEG_PINS_MOST];
 };
 
 /*
- * Who pins: the pins with tags that are held longest, and the biggest ones.
+ * Who pins: the pins with tags that are held longest, the biggest ones, and
+ * the tags whose pins weigh most.  If more than 64 tags are in use, then no tag
+ * is said to have more than it has, and one with more than 1/64 of the weight
+ * of all may lack no more than that.
  * ret_report->size is set by the caller.
  * Errors: -EINVAL a NULL or a size that is not valid.  Lock-free; time grows
  * with the most pins that ever had tags at a time.
@@ -335,35 +349,10 @@ SEG_API int seg_cache_stats(struct seg_cache *cache,
  */
 SEG_API bool seg_cache_is_valid(struct seg_cache *cache);
 
-/* Why an allocation was refused: what held the memory at that moment. */
-struct seg_refusal {
-	size_t size;			/* sizeof(struct seg_refusal) */
-	uint64_t bytes;			/* that were asked for */
-	uint64_t waited_ns;
-	uint64_t refusals_total;	/* of the pool, this one included */
-	uint64_t limit_bytes;
-	uint64_t charged_bytes;
-	uint64_t deferred_bytes;	/* about to be unmapped */
-	uint64_t active_bytes;		/* of the pool: handed out */
-	uint64_t unused_bytes;		/* ... ready in regions, of any class */
-	uint64_t cache_weight;		/* in the budget's caches: evictable */
-	uint64_t pinned_weight;		/* ... and pinned */
-	uint64_t cache_deferred_weight;	/* left them, not yet released */
-	uint64_t tagged_pins;		/* the first ones of them: */
-	struct seg_pin_info longest[SEG_PINS_MOST];
-	struct seg_pin_info biggest[SEG_PINS_MOST];
-};
-
-/*
- * The pool's last refusal for want of memory (ENOMEM) that was recorded: at
- * most one in 100 ms is, since it takes a look at all regions.
- * Errors: -EINVAL a NULL or a size that is not valid; -ENOENT there was none.
- * Blocking: a short lock.
- */
-SEG_API int seg_pool_last_refusal(struct seg_pool *pool,
-				  struct seg_refusal *ret_refusal);
-
 #ifdef __cplusplus
 }
 #endif
+
+#include <seg_limit.h>
+
 #endif

@@ -115,7 +115,7 @@ static bool set_remove(struct path p)
 	return true;
 }
 
-static bool set_has(struct bands *b, unsigned band, uint32_t slot)
+bool bands_has(struct bands *b, unsigned band, uint32_t slot)
 {
 	struct path p = path_of(b, group_of(b, slot), band, slot);
 
@@ -156,9 +156,11 @@ static unsigned next_group(struct bands *b, unsigned band, unsigned from)
 	for (unsigned t = from / FANOUT; t < BANDS_TOP_WORDS; t++) {
 		/* seq_cst: see raise_bit() */
 		uint64_t top = u64_load_seq_cst(&b->top[band][t]);
-		unsigned g = lowest_from(top, t == from / FANOUT ?
-						      from % FANOUT : 0);
+		unsigned g;
 
+		if (!top)
+			continue;
+		g = lowest_from(top, t == from / FANOUT ? from % FANOUT : 0);
 		if (g < FANOUT)
 			return t * FANOUT + g;
 	}
@@ -182,15 +184,21 @@ uint32_t bands_next(struct bands *b, unsigned band, uint32_t from)
 	return UINT32_MAX;
 }
 
-unsigned bands_of(uint64_t word, uint32_t slices)
+static uint32_t free_slices(const struct region *r, uint64_t word)
 {
-	uint32_t unused = word_unused(word);
+	return word_unused(word) + region_cold(r);
+}
 
-	if (word_retired(word) || unused == 0)
+/* A moment's sum of two words may be more than there are. */
+unsigned bands_of(const struct region *r, uint64_t word)
+{
+	uint32_t free = free_slices(r, word);
+
+	if (word_retired(word) || word_unused(word) == 0)
 		return BAND_NONE;
-	if (unused == slices)
+	if (free >= r->slices)
 		return BAND_SPARE;
-	return (unsigned)((uint64_t)(unused - 1) * 4 / slices);
+	return (free - 1) * 4 / r->slices;
 }
 
 struct region *bands_at(struct bands *b, uint32_t slot)
@@ -208,7 +216,7 @@ static unsigned true_band(struct bands *b, uint32_t slot)
 {
 	struct region *r = bands_at(b, slot);
 
-	return r ? bands_of(region_look(r), r->slices) : BAND_NONE;
+	return r ? bands_of(r, region_look(r)) : BAND_NONE;
 }
 
 /* First into the new set, so that a region that moves can be found. */
@@ -226,7 +234,7 @@ static void move_to(struct bands *b, uint32_t slot, unsigned band)
 /* Another settler, with an older look, may have taken our hint away. */
 static bool is_hinted(struct bands *b, uint32_t slot, unsigned band)
 {
-	return band == BAND_NONE || set_has(b, band, slot);
+	return band == BAND_NONE || bands_has(b, band, slot);
 }
 
 void bands_settle(struct bands *b, uint32_t slot)
@@ -241,24 +249,65 @@ void bands_settle(struct bands *b, uint32_t slot)
 	} while (band != before || !is_hinted(b, slot, band));
 }
 
+static bool has_cold(struct bands *b, uint32_t slot)
+{
+	struct region *r = bands_at(b, slot);
+
+	return r && region_cold(r) && !word_retired(region_look(r));
+}
+
+/* Who changed the hint by an older look comes round and sees it. */
+void bands_settle_cold(struct bands *b, uint32_t slot)
+{
+	struct path p = path_of(b, group_of(b, slot), BAND_COLD, slot);
+	bool cold;
+
+	while ((cold = has_cold(b, slot)) != bands_has(b, BAND_COLD, slot)) {
+		if (cold)
+			set_add(p);
+		else
+			set_remove(p);
+	}
+}
+
 bool bands_has_hint(struct bands *b, uint32_t slot)
 {
 	for (unsigned band = BAND_FULLEST; band <= BAND_SPARE; band++)
-		if (set_has(b, band, slot))
+		if (bands_has(b, band, slot))
 			return true;
 	return false;
+}
+
+bool bands_is_sparse(const struct region *r, uint64_t word)
+{
+	return free_slices(r, word) * 4 >= r->slices * 3;
+}
+
+static bool take_matters(struct bands *b, const struct region *r,
+			 uint64_t old, uint64_t new)
+{
+	return word_unused(new) == 0 ||
+	       (free_slices(r, old) >= r->slices &&
+		bands_has(b, BAND_SPARE, r->slot));
+}
+
+/* Of one slice: where a multiple of a quarter is passed. */
+static bool give_matters(const struct region *r, uint64_t new)
+{
+	uint32_t free = free_slices(r, new), slices = r->slices;
+
+	if (word_unused(new) == 1)
+		return true;
+	if (free >= slices)
+		return (free - 2) * 4 / slices != BAND_SPARSEST;
+	return (free - 1) * 4 % slices < 4;
 }
 
 void bands_changed(struct bands *b, struct region *r, uint64_t old,
 		   uint64_t new)
 {
-	unsigned from = bands_of(old, r->slices);
-	unsigned to = bands_of(new, r->slices);
-
-	if (from == to || (from == BAND_SPARSEST && to == BAND_SPARE))
-		return;
-	if (word_unused(new) > word_unused(old) || to == BAND_NONE ||
-	    (from == BAND_SPARE && set_has(b, BAND_SPARE, r->slot)))
+	if (word_unused(new) < word_unused(old) ?
+		    take_matters(b, r, old, new) : give_matters(r, new))
 		bands_settle(b, r->slot);
 }
 
@@ -334,6 +383,7 @@ static void put_region(struct bands *b, uint32_t slot, struct region *r)
 	 * (bands_publish()), and before the clearing (bands_remove()) */
 	ptr_store_seq_cst(&group->region[slot % BANDS_GROUP_SLOTS], r);
 	bands_settle(b, slot);
+	bands_settle_cold(b, slot);
 }
 
 void bands_publish(struct bands *b, struct region *r)

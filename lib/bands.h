@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Which region of a pool to take from next: the fullest that has slices, so
- * that sparse ones drain, and all-unused ones (spares) last.
+ * that sparse ones drain, and all-unused ones (spares) last.  Full is what is
+ * handed out: cold slices count as free, though they can't be taken as such.
  *
  * Each region has a slot.  For each band of occupancy there is a set of slots,
  * a bitmap of three levels, in which the first member is found in a few loads
@@ -22,8 +23,10 @@
  * the word (seq_cst).  Whoever clears last looks after that clearing: it ends
  * only with its hint in place and the word in that band, and nobody clears
  * after it.  A change that it did not see settles itself, where it matters.
- * A thread that stops in the middle may leave a hint missing: bands_each()
+ * A thread that stops in the middle may leave a hint missing: bands_at()
  * finds the region all the same, and so does the next release into it.
+ * One more set holds the regions with cold slices, in the same way: whoever
+ * changes a cold list calls bands_settle() and bands_settle_cold().
  * Lock-free: a settler repeats only if the word crossed a border meanwhile.
  */
 #ifndef SEG_BANDS_H
@@ -40,11 +43,12 @@
 #endif
 
 enum {
-	BAND_FULLEST = 0,	/* up to a quarter unused */
-	BAND_SPARSEST = 3,	/* more than three quarters unused */
-	BAND_SPARE = 4,		/* all unused */
+	BAND_FULLEST = 0,	/* up to a quarter free: unused or cold */
+	BAND_SPARSEST = 3,	/* more than three quarters free */
+	BAND_SPARE = 4,		/* all free */
 	BAND_VACANT = 5,	/* no region: the slot can be had */
-	BAND_SETS = 6,
+	BAND_COLD = 6,		/* has cold slices, beside all the others */
+	BAND_SETS = 7,
 	BAND_NONE = BAND_SETS,	/* no unused slice, or retired */
 	BANDS_GROUP_SLOTS = BANDS_FANOUT * BANDS_FANOUT,
 	BANDS_GROUPS = BANDS_TOP_WORDS * BANDS_FANOUT,
@@ -75,13 +79,18 @@ void bands_publish(struct bands *b, struct region *r);
 /* Takes the region out and vacates the slot.  Only who retired it. */
 void bands_remove(struct bands *b, struct region *r);
 
-/* After a change of the region's word. */
+/* After a take, or after a give of one slice. */
 void bands_changed(struct bands *b, struct region *r, uint64_t old,
 		   uint64_t new);
 void bands_settle(struct bands *b, uint32_t slot);
+/* After a change of its cold list, beside the above. */
+void bands_settle_cold(struct bands *b, uint32_t slot);
 
-/* The band that a word of a region with so many slices belongs to. */
-unsigned bands_of(uint64_t word, uint32_t slices);
+/* The band of a region with that word, as far as is known. */
+unsigned bands_of(const struct region *r, uint64_t word);
+
+/* Whether three quarters and more of it are free. */
+bool bands_is_sparse(const struct region *r, uint64_t word);
 
 /* A region of the set, or of the first non-empty one; NULL: none.
  * In a read section. */
@@ -95,7 +104,8 @@ uint32_t bands_slots(struct bands *b);
 /* The next member of a set from a slot on; UINT32_MAX: none. */
 uint32_t bands_next(struct bands *b, unsigned band, uint32_t from);
 
-/* Whether the slot is in any set of hints. */
+/* Whether the slot is in that set; in any from BAND_FULLEST to BAND_SPARE. */
+bool bands_has(struct bands *b, unsigned band, uint32_t slot);
 bool bands_has_hint(struct bands *b, uint32_t slot);
 
 uint64_t bands_bytes(struct bands *b);

@@ -13,15 +13,11 @@
 #include "cache_leave.h"
 #include "options.h"
 #include "os.h"
+#include "pin_sums.h"
 #include "pool.h"
 #include "rcu.h"
 
 enum { SHARE = 16 };
-
-static struct seg_cache *cache_of(struct reclaimer *r)
-{
-	return (void *)((char *)r - offsetof(struct seg_cache, reclaimer));
-}
 
 /* What waits for a grace period is on its way already; half of what is wanted
  * will do, since who asks again asks for twice as much. */
@@ -44,20 +40,14 @@ static uint64_t give(struct reclaimer *r, uint64_t bytes)
 	return given;
 }
 
-static void report(struct reclaimer *r, struct seg_refusal *refusal)
+static void report(struct reclaimer *r, struct seg_refusal *refusal,
+		   struct pin_sums *pins)
 {
 	struct seg_cache *c = cache_of(r);
-	struct seg_pin_report pins = { .tagged = refusal->tagged_pins };
 
 	if (cache_is_foreign(c))
 		return;
-	/* On top of what other caches have put there. */
-	memcpy(pins.longest, refusal->longest, sizeof(pins.longest));
-	memcpy(pins.biggest, refusal->biggest, sizeof(pins.biggest));
-	pin_tags_report(&c->tags, &pins);
-	memcpy(refusal->longest, pins.longest, sizeof(pins.longest));
-	memcpy(refusal->biggest, pins.biggest, sizeof(pins.biggest));
-	refusal->tagged_pins = pins.tagged;
+	pin_sums_add(pins, &c->tags);
 	refusal->cache_weight += cache_weight(c);
 	refusal->pinned_weight += cache_pinned(c);
 	/* relaxed: a sum */
@@ -92,6 +82,8 @@ static void set_options(struct seg_cache *c, const struct seg_cache_options *o)
 	c->slots.work.run = cache_batch_arrived;
 	c->reclaimer.give = give;
 	c->reclaimer.report = report;
+	c->reclaimer.drain = cache_drain;
+	c->reclaimer.name = c->name;
 	c->duty.run = cache_flush_duty;
 }
 

@@ -9,6 +9,7 @@
  *   pin_tags      who pins
  *   cache_release what becomes of values that left
  *   cache_leave   the ways out
+ *   cache_drain   out of sparse regions
  *   cache_get, cache_put, cache_load   what the application calls
  *   cache.c, cache_stats.c   creation, and what can be asked
  *
@@ -186,6 +187,14 @@ struct cache_entry *cache_find_and_pin(struct seg_cache *c, uint64_t key,
 
 /* cache_get.c: gives a pin back, whatever the entry has come to. */
 bool cache_unpin(struct seg_cache *c, struct cache_entry *e, uint64_t version);
+
+static inline struct seg_cache *cache_of(struct reclaimer *r)
+{
+	return (void *)((char *)r - offsetof(struct seg_cache, reclaimer));
+}
+
+/* cache_drain.c: as struct reclaimer says. */
+void cache_drain(struct reclaimer *r, struct drain *d);
 
 /* cache_put.c: makes a free entry that of a key, before it begins. */
 void cache_fill_entry(struct seg_cache *c, struct cache_entry *e, uint64_t key,

@@ -92,6 +92,21 @@ enum entry_unpinned entry_unpin(struct cache_entry *e, uint64_t version,
 	return what;
 }
 
+bool entry_hold(struct cache_entry *e, uint64_t *ret_word)
+{
+	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
+
+	do {
+		if (entry_state(old) != ENTRY_HIDDEN ||
+		    (old & ENTRY_LOADING) || (old & ENTRY_PINS) == ENTRY_PINS)
+			return false;
+		/* acquire <- entry_loaded(), entry_unpin(); retries as
+		 * entry_pin() */
+	} while (!u64_cas_weak_acquire(&e->word, &old, old + ENTRY_PIN));
+	*ret_word = old + ENTRY_PIN;
+	return true;
+}
+
 uint64_t entry_kill(struct cache_entry *e)
 {
 	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */

@@ -11,6 +11,7 @@
  * | from               | to          | by               | operation         |
  * | dead               | live        | put, load; lock  | entry_begin()     |
  * | live p             | live p+1    | anybody          | entry_pin()       |
+ * | hidden p>0         | hidden p+1  | drain; lock      | entry_hold()      |
  * | live, hidden p>1   | p-1         | who holds a pin  | entry_unpin()     |
  * | live 1             | live 0      | the last         | entry_unpin()     |
  * | live 1, parked     | live 0, ret.| the last         | entry_unpin()     |
@@ -23,8 +24,9 @@
  *
  * Guarantees: (E1) of all that want to end an entry, one wins: the step to
  * dead.  It alone disposes of the value.  (E2) No pin begins on what is dead or
- * hidden.  (E3) What was read under a pin was read before the step to dead
- * that follows its unpin (release -> acquire on the word).
+ * hidden, but for one of the lock holder's, beside others.  (E3) What was read
+ * under a pin was read before the step to dead that follows its unpin (release
+ * -> acquire on the word).
  * (E4) Who finds `returning` set does not recycle the entry: it is on the
  * returned list, or about to be, and whoever drains that list (under the lock)
  * recycles it, once.
@@ -224,6 +226,10 @@ static inline bool entry_unpin_plain(struct cache_entry *e, uint64_t version,
 	*ret_last = (old & ENTRY_PINS) == ENTRY_PIN;
 	return true;
 }
+
+/* One more pin for a hidden entry, which is loaded; under the lock.  The word
+ * with it; false: it is not so. */
+bool entry_hold(struct cache_entry *e, uint64_t *ret_word);
 
 /* The word before, or 0 (which no word of a live entry is): it is pinned. */
 uint64_t entry_kill(struct cache_entry *e);

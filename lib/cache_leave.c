@@ -239,19 +239,24 @@ uint64_t cache_evict_entry(struct seg_cache *c, struct cache_entry *e,
 	return weight;
 }
 
-/* What the victim weighed; 0: there is none that weighs no more than most. */
+/* What the victim weighed; 0: there is none, or it weighs more than most.  One
+ * that is pinned is out of the way, whatever it weighs. */
 static uint64_t evict_one(struct seg_cache *c, uint64_t most,
 			  enum seg_cause cause, struct farewell *f)
 {
 	struct cache_record *r;
 
-	while ((r = next_victim(c)) != NULL && entry_weight(r->entry) <= most) {
-		uint64_t weight = cache_evict_entry(c, r->entry, cause, f);
+	while ((r = next_victim(c)) != NULL) {
+		bool fits = entry_weight(r->entry) <= most;
+		uint64_t weight = fits ?
+			cache_evict_entry(c, r->entry, cause, f) : 0;
 
 		if (weight)
 			return weight;
 		if (entry_park(r->entry))
 			cache_policy_remove(&c->policy, r);
+		else if (!fits)
+			return 0;
 	}
 	return 0;
 }

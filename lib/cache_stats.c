@@ -5,6 +5,7 @@
 #include "cache_leave.h"
 #include "options.h"
 #include "os.h"
+#include "pin_sums.h"
 #include "rcu.h"
 
 static uint64_t count_of(struct seg_cache *c, int what)
@@ -67,10 +68,14 @@ int seg_cache_stats(struct seg_cache *c, struct seg_cache_stats *ret_stats)
 int seg_cache_pins(struct seg_cache *c, struct seg_pin_report *ret_report)
 {
 	struct seg_pin_report report = { .size = sizeof(report) };
+	struct pin_sums sums = { .longest = report.longest,
+				 .biggest = report.biggest };
 
 	if (!c || !result_is_valid(ret_report))
 		return -EINVAL;
-	pin_tags_report(&c->tags, &report);
+	pin_sums_add(&sums, &c->tags);
+	pin_sums_heaviest(&sums, report.tags);
+	report.tagged = sums.tagged;
 	report.pinned_weight = cache_pinned(c);
 	result_put(ret_report, &report, sizeof(report));
 	return 0;

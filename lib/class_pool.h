@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The regions of one class on one node: take a slice, give one back, open a
- * region, retire idle ones.
+ * region (class_pool.c), retire idle ones (retire.c), give up the backing of
+ * unused slices and charge it again (decommit.c, cold.h).
  *
  * Opening: charge, map, take the first slice, only then publish.  So the
  * thread that opened a region has its slice whatever the others do, and a
@@ -13,9 +14,10 @@
  *
  * Equations, at any moment without a thread in a call:
  *   regions_mapped = regions in use + deferred + regions_unmapped
- *   mapped = charged_bytes of the regions in use + deferred_bytes
- *   allocations - releases = slices - unused
- * All but opening, which asks the kernel, is lock-free.
+ *   mapped = bytes of the regions in use + deferred_bytes
+ *   charged = mapped - cold_bytes
+ *   allocations - releases = active = slices - unused - cold
+ * Opening and decommitting ask the kernel; the rest is lock-free.
  */
 #ifndef SEG_CLASS_POOL_H
 #define SEG_CLASS_POOL_H
@@ -33,7 +35,18 @@ struct allocator {
 	struct region_table table;
 	struct atomic_u64 serials;	/* regions so far */
 	struct gauge mapped;
+	struct atomic_u32 error;	/* errno of the last failed call ... */
+	struct atomic_u64 error_ns;	/* ... and when */
 };
+
+/* A call of the system failed. */
+void allocator_note_error(struct allocator *a, int error);
+
+/* The end of the log's lines on regions. */
+struct allocator_total {
+	unsigned long long charged_kb, limit_kb, mapped_kb;
+};
+struct allocator_total allocator_total(const struct allocator *a);
 
 struct class_pool {
 	/* written at creation */
@@ -45,7 +58,11 @@ struct class_pool {
 	struct bands bands;
 	struct atomic_u32 opening;	/* a thread maps a region */
 	struct gauge mapped;		/* bytes, deferred included */
-	struct atomic_u64 deferred_bytes;
+	struct atomic_u64 deferred_bytes;	/* address space */
+	struct atomic_u64 cold_bytes;	/* mapped, not charged */
+	struct atomic_u64 deferred_cold_bytes;	/* of these: deferred */
+	struct atomic_u64 decommitted_bytes;	/* made cold so far */
+	struct atomic_u64 recommitted_bytes;	/* and charged again */
 	struct atomic_u64 own_bytes;	/* metadata of the regions */
 	struct atomic_u64 regions_mapped;
 	struct atomic_u64 regions_retired;
@@ -71,8 +88,13 @@ bool class_pool_clear(struct class_pool *cp);
 /* From the fullest region, as far as the hints know. */
 struct taken class_pool_take(struct class_pool *cp);
 
-/* From any region, whatever the hints say; slow. */
+/* From any region, whatever the hints say; slow.  Of a cold slice, too, if one
+ * can be charged. */
 struct taken class_pool_take_any(struct class_pool *cp);
+
+/* A cold slice, charged; none if there is none or no room for its charge. */
+struct taken class_pool_take_cold(struct class_pool *cp);
+struct taken class_pool_take_any_cold(struct class_pool *cp);
 
 /* Gives a disowned slice of one of the pool's regions back; in a section. */
 void class_pool_give(struct class_pool *cp, struct region *r, uint32_t slice);
@@ -83,8 +105,12 @@ enum open_result {
 	OPEN_NO_MEMORY,		/* the kernel refused, errno says why */
 };
 
-/* Opens a region of so many bytes; ret_taken is its first slice, or NULL. */
+/*
+ * Opens a region of so many bytes, of which the first so many slices (one to
+ * all) are charged and the others cold; ret_taken is its first slice, or NULL.
+ */
 enum open_result class_pool_open(struct class_pool *cp, size_t bytes,
+				 uint32_t charged_slices,
 				 struct taken *ret_taken);
 
 /* The kernel refused, with that errno. */
@@ -94,8 +120,24 @@ void class_pool_log_refusal(struct class_pool *cp, int error);
 bool class_pool_begin_open(struct class_pool *cp);
 void class_pool_end_open(struct class_pool *cp);
 
-/* Retires idle regions of up to the bytes or a little more; what they were. */
+/* True for the one that retired it, if it was idle as seen.  In a section. */
+bool class_pool_retire(struct class_pool *cp, struct region *r, uint64_t seen);
+
+/* Of a region that nobody can find any more: unmaps it after a grace period. */
+void class_pool_defer_unmap(struct class_pool *cp, struct region *r);
+bool class_pool_unmap(struct work *unmap);
+
+/* Retires idle regions that charge the bytes or a little more; what they do.
+ * If they charge less, one that is all cold goes, too: see retire.c. */
 uint64_t class_pool_shed(struct class_pool *cp, uint64_t bytes);
+
+/*
+ * Gives up the backing and the charge of unused slices in regions of one band,
+ * of about so many bytes; what was uncharged.  A region stays, even all cold,
+ * and rests for 10 ms if the kernel refused: see decommit.c.
+ */
+uint64_t class_pool_decommit(struct class_pool *cp, unsigned band,
+			     uint64_t bytes);
 
 /* Retires all idle regions, whatever the hints say; slow. */
 uint64_t class_pool_trim(struct class_pool *cp);
@@ -107,9 +149,21 @@ bool class_pool_decay(struct class_pool *cp, uint64_t now_ns,
 
 /* Sums over the regions. */
 struct class_sum {
-	uint64_t regions, spares, slices, unused;
+	uint64_t regions, spares, slices, unused, cold;
 };
 struct class_sum class_pool_sum(struct class_pool *cp);
+
+static inline uint64_t class_sum_active(struct class_sum sum)
+{
+	return sum.slices - sum.unused - sum.cold;
+}
+
+/* What the class has charged to the budget, deferred bytes included. */
+static inline uint64_t class_pool_charged(struct class_pool *cp)
+{
+	/* relaxed: a sum */
+	return gauge_value(&cp->mapped) - u64_load_relaxed(&cp->cold_bytes);
+}
 
 bool class_pool_is_valid(struct class_pool *cp);
 

@@ -129,6 +129,9 @@ int seg_resolve(struct seg_pool *p, const struct seg_handle *handle,
 static struct seg_region_info info_of(struct seg_pool *p,
 				      const struct region *r)
 {
+	uint32_t unused = word_unused(region_look(r));
+	uint32_t cold = region_cold(r);
+
 	return (struct seg_region_info){
 		.size = sizeof(struct seg_region_info),
 		.base = r->base,
@@ -137,7 +140,11 @@ static struct seg_region_info info_of(struct seg_pool *p,
 		.node = p->node.id,
 		.class_index = r->pool->class_index,
 		.slices = r->slices,
-		.unused = word_unused(region_look(r)),
+		.unused = unused,
+		.decommitted = cold,
+		/* slices on the way from one to the other count, too */
+		.active = r->slices > unused + cold ?
+				  r->slices - unused - cold : 0,
 	};
 }
 

@@ -172,6 +172,9 @@ static void fork_child(void)
 {
 	rcu_after_fork_child();
 	u64_add_relaxed(&process, 1); /* relaxed: nobody else is there */
+	for (struct keeper_duty *d = keeper.duties; d; d = d->next)
+		if (d->forked)
+			d->forked(d);
 	if (keeper.running)
 		start_thread();
 	pthread_mutex_unlock(&keeper.lock);

@@ -23,6 +23,8 @@ struct keeper_duty {
 	struct keeper_duty *next;
 	/* Returns when to come again, in ns from now; OS_FOREVER: on a kick. */
 	uint64_t (*run)(struct keeper_duty *duty, uint64_t now_ns);
+	/* In the child of a fork, while nobody else is there; may be NULL. */
+	void (*forked)(struct keeper_duty *duty);
 };
 
 /* 0, or -EAGAIN if no thread can be had. */

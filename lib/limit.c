@@ -1,24 +1,41 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What happens when a pool has no slice left, in this order:
- *   - the pool's own slices, which may have come back meanwhile;
- *   - a new region, as large as regions of the class are;
- *   - idle regions of any class, node and pool under the budget are retired;
- *   - regions on their way to the kernel are waited for, if the caller waits
- *     at all: the keeper wakes us, mostly within a millisecond;
- *   - a smaller region, as large as fits under the limit, or as the kernel
- *     has memory for;
- *   - the caches of the budget give back a share of what they hold, and again
- *     for as long as that does not do;
- *   - whatever anybody releases: waiting, with growing pauses, until the
- *     deadline;
- *   - refusal.
- * These are steps 1, 2, 4, 5, 8, 9 and 10 of the reclaim contract; the others
- * come with per-thread caches, decommit and nodes.
+ * What happens when a pool has no slice left: the ten steps of the reclaim
+ * contract, each only if the ones before did not do.
+ *    1 the pool's own slices: charged ones that came back meanwhile, then cold
+ *      ones, which are charged for it;
+ *    2 a new region, of which as many slices are charged as there is room for,
+ *      and at least one; the others are born cold;
+ *    3 slices parked in other threads' caches: there are no such caches yet;
+ *    4 idle regions, and
+ *    6 unused slices of partly used ones, the sparsest first, of any class and
+ *      pool under the budget: they lose their backing and their charge, in one
+ *      call, and without waiting for anybody.  What the kernel does not let us
+ *      discard (locked memory) is retired, if whole regions are idle;
+ *    5 regions that are on their way to the kernel already are counted in:
+ *      nothing is evicted for what will be there in a moment;
+ *    7 other nodes: there is one so far;
+ *    8 the reclaimers, for as long as they give something;
+ *    9 whatever anybody releases: waiting, with growing pauses;
+ *   10 refusal.
+ * After each step that may have brought something 1 and 2 are tried again: what
+ * came free is anybody's, first come, first served.  So a large request that
+ * waits holds up no small one, and whoever goes away empty-handed was overtaken
+ * by others who were served.
  *
- * Progress: each step is lock-free but for the system calls of mapping; the
- * wait is bounded by the deadline, and every pause by 5 ms, so that even a
- * wake-up that never comes is a delay and no hang.
+ * Guarantees: (L1) An allocation is refused only if, at some moment of its last
+ * round, there was no free slice, no room for one and nothing to decommit; or
+ * another thread took what this one had made free, in each of its rounds; or
+ * the kernel refused, or had within 10 ms (decommit.c).  (L2) Whoever waits has
+ * counted itself in before it looks, so every release, unmapping and uncharge
+ * that follows the look wakes it (see budget.h).  (L3) Inside a reclaimer, or
+ * in the library's own thread, steps 8 and 9 are left out: they could wait for
+ * the caller itself.
+ *
+ * Progress: each step is lock-free but for the system calls of mapping and
+ * what the reclaimers do.  The wait ends at the deadline; every pause ends
+ * within 5 ms, so that even a wake-up that never comes is a delay and no hang.
+ * A reclaimer that says it gave and did not is asked 4 times between pauses.
  */
 #include <errno.h>
 #include <stddef.h>
@@ -28,8 +45,12 @@
 
 enum {
 	OPEN_ROUNDS = 64,	/* tries to take while another thread maps */
-	RECLAIM_ROUNDS = 4,	/* of a call that does not wait */
-	PATIENCE_NS = 2 * 1000 * 1000,	/* before a smaller region will do */
+	RECLAIM_ROUNDS = 4,	/* asks in a row */
+	BATCH_SHARE = 256,	/* of the limit is made free at a time */
+	BATCH_MOST = 1 << 20,	/* ... at most: it takes calls of the kernel */
+	ASK_SHARE = 16,		/* and so much asked for at most */
+	ROOM_ROUNDS = 16,	/* batches in a row */
+	PATIENCE_NS = 2 * 1000 * 1000,	/* for what is on its way */
 	PAUSE_FIRST_NS = 50 * 1000,
 	PAUSE_MOST_NS = 5 * 1000 * 1000,
 };
@@ -37,136 +58,255 @@ enum {
 /* One allocation at the limit. */
 struct attempt {
 	struct class_pool *cp;
-	size_t usual;		/* bytes of a region under the limit of now */
-	uint64_t wanted;	/* from the caches, at the next ask */
+	struct seg_budget *budget;
+	struct limit_report *report;
+	uint64_t now_ns;	/* as of the last look */
+	uint64_t deadline_ns;
+	uint64_t wanted;	/* from the reclaimers, at the next ask */
 	uint64_t asked_ns;	/* the last one, or the beginning */
-	bool smaller;		/* a smaller region will do, too */
-	bool ours;		/* others leave opening to us */
+	bool asked_all;		/* those that rest, too */
 	bool refused;		/* by the kernel, in this try ... */
 	int error;		/* ... or in any: the errno */
 	struct taken taken;
 };
 
-static uint64_t room_now(struct seg_budget *budget)
+static uint64_t limit_of(struct attempt *at)
 {
-	uint64_t word = budget_look(budget);
-
-	return budget_word_limit(word) - budget_word_charged(word);
-}
-
-/* The largest region of at most those bytes that fits now; 0: none. */
-static size_t fitting(struct class_pool *cp, size_t bytes)
-{
-	uint64_t room = room_now(cp->allocator->budget);
-
-	while (bytes > room && bytes >= cp->slice_bytes)
-		bytes /= 2;
-	return bytes >= cp->slice_bytes ? bytes : 0;
-}
-
-/*
- * While another thread maps a region, its slices are worth waiting for, but
- * only so long: it may have been stopped.  Who begins to open looks once more:
- * the one before may just have finished.
- */
-static bool take_or_begin_open(struct attempt *at)
-{
-	at->ours = false;
-	for (int round = 0; round < OPEN_ROUNDS && !at->ours; round++) {
-		if (round)
-			os_yield();
-		at->ours = class_pool_begin_open(at->cp);
-		at->taken = class_pool_take(at->cp);
-		if (at->taken.segment)
-			return true;
-	}
-	return false;
-}
-
-static enum open_result open_bytes(struct attempt *at, size_t bytes)
-{
-	enum open_result result = class_pool_open(at->cp, bytes, &at->taken);
-
-	if (result == OPEN_NO_MEMORY) {
-		at->refused = true;
-		at->error = errno;
-	}
-	return result;
-}
-
-static bool open_usual(struct attempt *at)
-{
-	if (fitting(at->cp, at->usual) == at->usual)
-		return open_bytes(at, at->usual) == OPEN_DONE;
-	budget_refuse(at->cp->allocator->budget);
-	return false;
-}
-
-/* As large as limit and kernel allow. */
-static bool open_smaller(struct attempt *at)
-{
-	size_t bytes = at->usual;
-
-	while ((bytes = fitting(at->cp, bytes)) != 0)
-		switch (open_bytes(at, bytes)) {
-		case OPEN_DONE:
-			return true;
-		case OPEN_NO_MEMORY:
-			bytes /= 2;
-			break;
-		case OPEN_NO_BUDGET:	/* another thread was faster */
-			break;
-		}
-	return false;
-}
-
-/*
- * Retires what is idle, but not for what is on its way already: else all who
- * wait here would have a region retired each, over and over.
- */
-static void make_room(struct attempt *at)
-{
-	struct seg_budget *budget = at->cp->allocator->budget;
-	uint64_t coming = budget_coming(budget);
-
-	if (at->usual > budget_word_limit(budget_look(budget)))
-		return;
-	if (!at->refused)
-		coming += room_now(budget);
-	if (coming < at->usual)
-		budget_shed(budget, at->usual - coming);
-}
-
-static bool open_region(struct attempt *at)
-{
-	if (open_usual(at))
-		return true;
-	make_room(at);
-	return at->smaller && open_smaller(at);
-}
-
-/* All but waiting. */
-static bool try_all(struct attempt *at, bool smaller)
-{
-	uint64_t limit;
-	bool done;
-
-	limit = budget_word_limit(budget_look(at->cp->allocator->budget));
-	at->usual = node_region_bytes(at->cp->class_index, limit,
-				      at->cp->most_bytes);
-	at->smaller = smaller;
-	at->refused = false;
-	done = take_or_begin_open(at) || open_region(at);
-	if (at->ours)
-		class_pool_end_open(at->cp);
-	if (!done)
-		at->taken = class_pool_take_any(at->cp);
-	return at->taken.segment != NULL;
+	return budget_limit(at->budget);
 }
 
 static uint64_t least(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
+}
+
+/* A share of the limit, but not less than what is needed. */
+static uint64_t share_of_limit(struct attempt *at, uint64_t share)
+{
+	uint64_t bytes = limit_of(at) / share;
+
+	return bytes > at->cp->slice_bytes ? bytes : at->cp->slice_bytes;
+}
+
+static size_t usual_bytes(struct attempt *at)
+{
+	return node_region_bytes(at->cp->class_index, limit_of(at),
+				 at->cp->most_bytes);
+}
+
+static bool is_served(const struct attempt *at)
+{
+	return at->taken.segment != NULL;
+}
+
+/* ---- steps 1 and 2 ---- */
+
+static bool take_own(struct attempt *at)
+{
+	at->taken = class_pool_take(at->cp);
+	if (!is_served(at))
+		at->taken = class_pool_take_cold(at->cp);
+	return is_served(at);
+}
+
+/*
+ * While another thread maps a region, its slices are worth waiting for, but
+ * only so long: it may have been stopped.  Who begins to open looks once more:
+ * the one before may just have finished.  True: served.
+ */
+static bool take_or_begin_open(struct attempt *at, bool *ret_ours)
+{
+	bool ours = false;
+
+	for (int round = 0; round < OPEN_ROUNDS && !ours; round++) {
+		if (round)
+			os_yield();
+		ours = class_pool_begin_open(at->cp);
+		if (take_own(at))
+			break;
+	}
+	*ret_ours = ours;
+	return is_served(at);
+}
+
+/* As many charged slices as there is room for; false: for none. */
+static bool open_bytes(struct attempt *at, size_t bytes,
+		       enum open_result *ret_result)
+{
+	uint64_t room = least(budget_room(at->budget), bytes);
+	uint64_t slices = room / at->cp->slice_bytes;
+
+	if (!slices) {
+		budget_refuse(at->budget);
+		return false;
+	}
+	*ret_result = class_pool_open(at->cp, bytes, (uint32_t)slices,
+				      &at->taken);
+	return true;
+}
+
+/*
+ * Again if another thread took the room that was seen, and smaller if the
+ * kernel refuses.
+ */
+static bool open_region(struct attempt *at)
+{
+	size_t bytes = usual_bytes(at);
+	enum open_result result;
+
+	while (bytes >= at->cp->slice_bytes &&
+	       open_bytes(at, bytes, &result)) {
+		if (result == OPEN_DONE)
+			break;
+		if (result == OPEN_NO_BUDGET)
+			continue;
+		at->refused = true;
+		at->error = errno;
+		bytes /= 2;
+	}
+	return is_served(at);
+}
+
+static bool take_or_open(struct attempt *at)
+{
+	return take_own(at) || open_region(at);
+}
+
+/* ---- steps 4 to 6 ---- */
+
+/* True: something comes that did not before. */
+static bool retire_idle(struct attempt *at, uint64_t bytes)
+{
+	uint64_t coming = budget_coming(at->budget);
+	uint64_t retired;
+
+	if (coming >= bytes)
+		return false;
+	retired = budget_shed(at->budget, bytes - coming);
+	at->report->retired_bytes += retired;
+	return retired != 0;
+}
+
+/* So that it is not done for each slice; less what is coming, so that those
+ * who meet the limit together don't do it all at once. */
+static uint64_t batch_of(struct attempt *at)
+{
+	uint64_t need = at->cp->slice_bytes;
+	uint64_t batch = least(share_of_limit(at, BATCH_SHARE), BATCH_MOST);
+
+	return batch - least(budget_coming(at->budget), batch - need);
+}
+
+/* True: there may be something now. */
+static bool make_room(struct attempt *at, uint64_t batch)
+{
+	uint64_t need = at->cp->slice_bytes;
+	uint64_t room = budget_room(at->budget);
+	uint64_t given;
+
+	if (at->refused)	/* what it wants back is address space */
+		return retire_idle(at, usual_bytes(at));
+	if (room >= need)
+		return true;
+	if (need > limit_of(at))
+		return false;
+	given = budget_decommit(at->budget, batch - room);
+	at->report->discarded_bytes += given;
+	return given || retire_idle(at, need - room);
+}
+
+/*
+ * Until it is served, or there is nothing to give up.  In a tree, room at one
+ * level may show that another one is full; and what one's own pools give goes
+ * to the parent first, as far as it was borrowed, where others may take it:
+ * only what comes then is room of the guarantee.  So each round asks for twice
+ * as much as the one before.
+ */
+static void make_room_and_take(struct attempt *at)
+{
+	uint64_t batch = batch_of(at);
+
+	for (int round = 0; round < ROOM_ROUNDS; round++, batch *= 2)
+		if (!make_room(at, batch) || take_or_open(at))
+			return;
+}
+
+/* All but asking and waiting. */
+static bool try_all(struct attempt *at)
+{
+	bool ours;
+
+	at->refused = false;
+	if (!take_or_begin_open(at, &ours) && !open_region(at))
+		make_room_and_take(at);
+	if (ours)
+		class_pool_end_open(at->cp);
+	if (!is_served(at))
+		at->taken = class_pool_take_any(at->cp);
+	return is_served(at);
+}
+
+/* ---- step 8 ---- */
+
+/* Those that rest are asked, too, but once: see reclaim.h. */
+static uint64_t ask(struct attempt *at)
+{
+	uint64_t given = budget_reclaim(at->budget, at->wanted,
+					RECLAIM_WILLING);
+
+	if (!given && !at->asked_all) {
+		at->asked_all = true;
+		given = budget_reclaim(at->budget, at->wanted,
+				       RECLAIM_RESTING);
+	}
+	at->report->asks++;
+	at->report->given_bytes += given;
+	return given;
+}
+
+/*
+ * True: they gave something.  Others may be faster to get it: whoever has to
+ * ask again asks for twice as much.
+ */
+static bool reclaim(struct attempt *at)
+{
+	at->asked_ns = at->now_ns;
+	if (!ask(at))
+		return false;
+	if (at->wanted < share_of_limit(at, ASK_SHARE))
+		at->wanted *= 2;
+	return true;
+}
+
+static bool has_reclaimers(const struct seg_budget *b)
+{
+	/* relaxed: a number */
+	while (b && !u64_load_relaxed(&b->reclaimers.count))
+		b = b->parent;
+	return b != NULL;
+}
+
+/* A cache gives nothing for a moment while another thread evicts from it. */
+static void reclaim_and_try(struct attempt *at)
+{
+	for (int round = 0; round < RECLAIM_ROUNDS; round++) {
+		if (!reclaim(at)) {
+			if (!has_reclaimers(at->budget))
+				return;
+			os_yield();
+		}
+		if (try_all(at))
+			return;
+	}
+}
+
+/* ---- step 9 ---- */
+
+/* So long what is coming is let come, since the beginning or the last ask. */
+static bool is_patient(const struct attempt *at)
+{
+	return budget_coming(at->budget) >= at->cp->slice_bytes &&
+	       at->now_ns - at->asked_ns < PATIENCE_NS;
 }
 
 /*
@@ -178,85 +318,60 @@ static void pause_after(struct attempt *at, uint32_t ticket, uint64_t pause_ns)
 {
 	struct atomic_u32 nobody = { 0 };
 
+	pause_ns = least(pause_ns, at->deadline_ns - at->now_ns);
 	if (at->refused)
 		os_futex_wait(&nobody, 0, pause_ns);
 	else
-		budget_wait_sleep(at->cp->allocator->budget, ticket, pause_ns);
+		budget_wait_sleep(at->budget, ticket, pause_ns);
+	at->now_ns = os_now_ns();
 }
 
-/* So long what is coming is let come, since the beginning or the last ask. */
-static bool is_patient(const struct attempt *at, uint64_t now_ns)
+/* The last try comes after the deadline. */
+static void wait_for_any(struct attempt *at)
 {
-	return budget_coming(at->cp->allocator->budget) >=
-		       at->cp->slice_bytes &&
-	       now_ns - at->asked_ns < PATIENCE_NS;
-}
-
-/*
- * True: the caches gave something.  What is given lies scattered over regions,
- * and others may be faster: whoever has to ask again asks for twice as much.
- */
-static bool reclaim(struct attempt *at, uint64_t now_ns)
-{
-	struct seg_budget *budget = at->cp->allocator->budget;
-
-	at->asked_ns = now_ns;
-	if (!reclaim_ask(&budget->reclaimers, at->wanted))
-		return false;
-	if (at->wanted < budget_word_limit(budget_look(budget)))
-		at->wanted *= 2;
-	return true;
-}
-
-static void reclaim_and_try(struct attempt *at)
-{
-	for (int round = 0; round < RECLAIM_ROUNDS; round++)
-		if (!reclaim(at, at->asked_ns) || try_all(at, true))
-			return;
-}
-
-/* The last try comes after the deadline, when a smaller region has to do. */
-static void wait_for_any(struct attempt *at, uint64_t now_ns,
-			 uint64_t deadline_ns)
-{
-	struct seg_budget *budget = at->cp->allocator->budget;
-	uint64_t patient_until_ns = now_ns + PATIENCE_NS;
 	uint64_t pause_ns = PAUSE_FIRST_NS;
-	bool last = false;
+	int asks = 0;
 
-	budget_wait_begin(budget);
-	while (!last) {
-		uint32_t ticket = budget_wait_ticket(budget);
-		bool given;
+	budget_wait_begin(at->budget);
+	for (;;) {
+		uint32_t ticket = budget_wait_ticket(at->budget);
+		bool last = at->now_ns >= at->deadline_ns;
 
-		last = now_ns >= deadline_ns;
-		if (try_all(at, last || now_ns >= patient_until_ns ||
-				budget_deferred(budget) == 0))
+		if (try_all(at) || last)
 			break;
-		now_ns = os_now_ns();
-		given = !is_patient(at, now_ns) && reclaim(at, now_ns);
-		if (given || now_ns >= deadline_ns)
+		at->now_ns = os_now_ns();
+		if (asks < RECLAIM_ROUNDS && !is_patient(at) && reclaim(at)) {
+			asks++;
 			continue;
-		pause_after(at, ticket, least(pause_ns, deadline_ns - now_ns));
+		}
+		if (at->now_ns >= at->deadline_ns)
+			continue;
+		asks = 0;
+		pause_after(at, ticket, pause_ns);
 		pause_ns = least(2 * pause_ns, PAUSE_MOST_NS);
-		now_ns = os_now_ns();
 	}
-	budget_wait_end(budget);
+	budget_wait_end(at->budget);
 }
 
-struct taken limit_allocate(struct class_pool *cp, uint64_t deadline_ns)
+struct taken limit_allocate(struct class_pool *cp, uint64_t deadline_ns,
+			    struct limit_report *ret_report)
 {
 	uint64_t now_ns = os_now_ns();
-	struct attempt at = { .cp = cp, .wanted = cp->slice_bytes,
-			      .asked_ns = now_ns };
-	bool waits = deadline_ns > now_ns;
+	struct attempt at = {
+		.cp = cp, .budget = cp->allocator->budget,
+		.report = ret_report, .now_ns = now_ns, .asked_ns = now_ns,
+		.deadline_ns = deadline_ns, .wanted = cp->slice_bytes,
+	};
 
-	if (!try_all(&at, !waits)) {
-		if (waits)
-			wait_for_any(&at, now_ns, deadline_ns);
+	*ret_report = (struct limit_report){ .inside = !reclaim_may_ask() };
+	if (!try_all(&at) && !ret_report->inside) {
+		if (deadline_ns > now_ns)
+			wait_for_any(&at);
 		else
 			reclaim_and_try(&at);
 	}
+	ret_report->waited_ns = at.now_ns - now_ns;
+	ret_report->refused = at.refused;
 	if (at.error)
 		class_pool_log_refusal(cp, at.error);
 	return at.taken;

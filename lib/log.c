@@ -26,6 +26,17 @@ void callback_end(void)
 	inside_callback = false;
 }
 
+void log_line(const struct log *log, enum seg_log_level level, const char *line)
+{
+	int saved = errno;
+
+	if (!log_wants(log, level) || !callback_begin())
+		return;
+	log->fn(log->ctx, level, line);
+	callback_end();
+	errno = saved;
+}
+
 void log_event(const struct log *log, enum seg_log_level level,
 	       const char *format, ...)
 {
@@ -33,12 +44,11 @@ void log_event(const struct log *log, enum seg_log_level level,
 	int saved = errno;
 	va_list args;
 
-	if (!log_wants(log, level) || !callback_begin())
+	if (!log_wants(log, level))
 		return;
 	va_start(args, format);
 	vsnprintf(line, sizeof(line), format, args);
 	va_end(args);
-	log->fn(log->ctx, level, line);
-	callback_end();
 	errno = saved;
+	log_line(log, level, line);
 }

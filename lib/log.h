@@ -27,6 +27,10 @@ static inline bool log_wants(const struct log *log, enum seg_log_level level)
 bool callback_begin(void);
 void callback_end(void);
 
+/* Gives one line of any length. */
+void log_line(const struct log *log, enum seg_log_level level,
+	      const char *line);
+
 /* Formats one line; too long ones are cut. */
 void log_event(const struct log *log, enum seg_log_level level,
 	       const char *format, ...)

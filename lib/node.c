@@ -52,6 +52,21 @@ uint64_t node_shed(struct node *node, uint64_t bytes)
 	return shed;
 }
 
+/* All-unused ones first, then the sparsest; and the first once more, since the
+ * keeper may just have moved a region there. */
+uint64_t node_decommit(struct node *node, uint64_t bytes)
+{
+	static const unsigned order[] = { BAND_SPARE, BAND_SPARSEST, 2, 1,
+					  BAND_FULLEST, BAND_SPARE };
+	uint64_t given = 0;
+
+	for (unsigned i = 0; i < 6 && given < bytes; i++)
+		for (int c = SEG_CLASSES - 1; c >= 0 && given < bytes; c--)
+			given += class_pool_decommit(&node->pools[c], order[i],
+						     bytes - given);
+	return given;
+}
+
 uint64_t node_trim(struct node *node)
 {
 	uint64_t trimmed = 0;

@@ -35,6 +35,8 @@ bool node_clear(struct node *node);
 
 /* As the functions of class_pool.h, for all classes. */
 uint64_t node_shed(struct node *node, uint64_t bytes);
+/* The sparsest regions of all classes first. */
+uint64_t node_decommit(struct node *node, uint64_t bytes);
 uint64_t node_trim(struct node *node);
 
 /* True: there is something left to look at. */

@@ -66,4 +66,14 @@ static inline void result_put(void *theirs, const void *own, size_t own_size)
 	memcpy(theirs, &size, sizeof(size));
 }
 
+/* Takes over a result that the caller was given: what it does not hold is 0. */
+static inline void result_get(void *own, size_t own_size, const void *theirs)
+{
+	size_t size;
+
+	memcpy(&size, theirs, sizeof(size));
+	memset(own, 0, own_size);
+	memcpy(own, theirs, size < own_size ? size : own_size);
+}
+
 #endif

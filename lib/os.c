@@ -76,6 +76,28 @@ int os_unmap(void *base, size_t bytes)
 	return ret;
 }
 
+static int advise(void *base, size_t bytes, int advice)
+{
+	int saved = errno;
+	int ret = madvise(base, bytes, advice) ? -errno : 0;
+
+	errno = saved;
+	return ret;
+}
+
+int os_discard(void *base, size_t bytes)
+{
+	return advise(base, bytes, MADV_DONTNEED);
+}
+
+/* A kernel that has no larger pages does not know the advice. */
+int os_use_small_pages(void *base, size_t bytes)
+{
+	int ret = advise(base, bytes, MADV_NOHUGEPAGE);
+
+	return ret == -EINVAL ? 0 : ret;
+}
+
 enum { SMALL_PAGE_BYTES = 4096, HUGE_PAGE_BYTES = 2 * 1024 * 1024 };
 
 void *os_calloc(size_t count, size_t bytes)

@@ -23,6 +23,19 @@ void *os_map(size_t bytes, size_t align);
 /* 0 or a negative errno; then the mapping is as it was. */
 int os_unmap(void *base, size_t bytes);
 
+/*
+ * Takes the backing of whole system pages away: they read as zeros when next
+ * touched.  0 or a negative errno; then some of them may have gone.
+ */
+int os_discard(void *base, size_t bytes);
+
+/*
+ * From now on no page larger than the system's is put there, so that touching
+ * a byte backs no more than its own; those that are there stay.  0 or a
+ * negative errno.
+ */
+int os_use_small_pages(void *base, size_t bytes);
+
 /* Memory of malloc's, for what blocks anyway; calloc's is zero-filled and
  * aligned to a cache line.  NULL on failure; errno is left alone. */
 void *os_calloc(size_t count, size_t bytes);
@@ -43,6 +56,11 @@ void os_yield(void);
 int os_thread_start(pthread_t *ret_thread, void *(*main)(void *), void *arg);
 /* No cancellation point. */
 void os_thread_join(pthread_t thread);
+
+/* os_proc.c: reads so much of a file as text; its length, or a negative errno.
+ * No cancellation point.  The process's number, which a fork changes. */
+long os_read_file(const char *path, char *text, size_t bytes);
+long os_process_id(void);
 
 /* The lowest memory node that this process may use; 0 without NUMA. */
 int os_first_node(void);

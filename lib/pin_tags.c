@@ -2,8 +2,6 @@
 /* See pin_tags.h. */
 #include "pin_tags.h"
 
-#include <string.h>
-
 #include "os.h"
 
 struct pin_record {
@@ -96,40 +94,6 @@ void pin_tags_each(struct pin_tags *t,
 		    record_read((struct pin_record *)item, now_ns, &info))
 			fn(ctx, &info);
 	}
-}
-
-/* Into its place among the first ones, those of the greater figure first. */
-static void rank(struct seg_pin_info *list, const struct seg_pin_info *info,
-		 size_t member)
-{
-	uint64_t figure, other;
-	unsigned at = SEG_PINS_MOST;
-
-	memcpy(&figure, (const char *)info + member, sizeof(figure));
-	while (at > 0) {
-		memcpy(&other, (char *)&list[at - 1] + member, sizeof(other));
-		if (list[at - 1].tag && other >= figure)
-			break;
-		if (at < SEG_PINS_MOST)
-			list[at] = list[at - 1];
-		at--;
-	}
-	if (at < SEG_PINS_MOST)
-		list[at] = *info;
-}
-
-static void report_one(void *ctx, const struct seg_pin_info *info)
-{
-	struct seg_pin_report *report = ctx;
-
-	report->tagged++;
-	rank(report->longest, info, offsetof(struct seg_pin_info, held_ns));
-	rank(report->biggest, info, offsetof(struct seg_pin_info, weight));
-}
-
-void pin_tags_report(struct pin_tags *t, struct seg_pin_report *report)
-{
-	pin_tags_each(t, report_one, report);
 }
 
 uint64_t pin_tags_bytes(struct pin_tags *t)

@@ -28,9 +28,6 @@ uint64_t pin_tags_add(struct pin_tags *t, const struct seg_pin_info *info);
 /* False: the token was given back already. */
 bool pin_tags_drop(struct pin_tags *t, uint64_t token);
 
-/* Puts all into the report, whose weights are not touched. */
-void pin_tags_report(struct pin_tags *t, struct seg_pin_report *report);
-
 /* Calls fn for each, with the time it is held. */
 void pin_tags_each(struct pin_tags *t,
 		   void (*fn)(void *ctx, const struct seg_pin_info *info),

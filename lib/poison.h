@@ -3,9 +3,10 @@
  * What the checkers are told about segments.
  *
  * ASan: a segment that is not handed out is poisoned.  Valgrind: it may not
- * be accessed, and is undefined when handed out.  TSan: a release and an unmap
- * count as writes ("claims"), so that whoever still reads is reported: munmap
- * itself is invisible to TSan.  The first line of a slice does for that.
+ * be accessed, and is undefined when handed out.  TSan: a release, a discard
+ * and an unmap count as writes ("claims"), so that whoever still reads is
+ * reported: madvise and munmap are invisible to TSan.  The first line of a
+ * slice does for that.
  */
 #ifndef SEG_POISON_H
 #define SEG_POISON_H
@@ -77,6 +78,12 @@ static inline void poison_released(void *slice, size_t bytes)
 {
 	poison_claim(slice);
 	poison_hide(slice, bytes);
+}
+
+/* Its backing is about to go; it stays hidden. */
+static inline void poison_discarded(void *slice)
+{
+	poison_claim(slice);
 }
 
 /* The region is about to go; whoever still uses a slice races with this. */

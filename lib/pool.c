@@ -66,6 +66,14 @@ static uint64_t pool_shed(struct budget_member *member, uint64_t bytes)
 	return node_shed(&p->node, bytes);
 }
 
+static uint64_t pool_decommit(struct budget_member *member, uint64_t bytes)
+{
+	struct seg_pool *p = (void *)((char *)member -
+				      offsetof(struct seg_pool, member));
+
+	return node_decommit(&p->node, bytes);
+}
+
 /*
  * Looks every quarter of decay_ms, retires what was idle for half of it: with
  * a look to notice and one to act, that is within decay_ms of the last use.
@@ -80,6 +88,18 @@ static uint64_t pool_duty(struct keeper_duty *duty, uint64_t now_ns)
 							    OS_FOREVER;
 }
 
+/* The threads that waited, mapped or wrote down a refusal are not there. */
+static void pool_forked(struct keeper_duty *duty)
+{
+	struct seg_pool *p = (void *)((char *)duty -
+				      offsetof(struct seg_pool, duty));
+
+	u32_store_relaxed(&p->waiting, 0); /* relaxed: nobody else is there */
+	for (int c = 0; c < SEG_CLASSES; c++)
+		class_pool_end_open(&p->node.pools[c]);
+	pool_refusal_forked(p);
+}
+
 static void pool_init(struct seg_pool *p, const struct seg_pool_options *o)
 {
 	p->options = *o;
@@ -87,7 +107,9 @@ static void pool_init(struct seg_pool *p, const struct seg_pool_options *o)
 	p->allocator.budget = o->budget;
 	p->allocator.log = log_of(o);
 	p->member.shed = pool_shed;
+	p->member.decommit = pool_decommit;
 	p->duty.run = pool_duty;
+	p->duty.forked = pool_forked;
 	p->pages.object_bytes = PAGE_OBJECT_BYTES;
 	node_init(&p->node, &p->allocator, os_first_node(), o->region_bytes);
 }
@@ -142,18 +164,25 @@ static bool clear(struct seg_pool *p)
 	return done;
 }
 
-/* Logs and caches hold pages, even when they are empty. */
+/* Logs and caches hold pages, even when they are empty; and an allocation at
+ * the limit, which takes time, has the pool itself. */
 static bool has_owners(struct seg_pool *p)
 {
 	/* relaxed, both: by contract no other call is running */
 	uint64_t logs = u64_load_relaxed(&p->logs);
 	uint64_t caches = u64_load_relaxed(&p->caches);
+	/* acquire <- take_slowly(): it was the last thing there */
+	uint32_t waiting = u32_load_acquire(&p->waiting);
 
 	if (logs || caches)
 		log_event(&p->allocator.log, SEG_LOG_ERROR,
 			  "Pool not destroyed: %llu intent logs, %llu caches",
 			  (unsigned long long)logs, (unsigned long long)caches);
-	return logs || caches;
+	if (waiting)
+		log_event(&p->allocator.log, SEG_LOG_ERROR,
+			  "Pool not destroyed: %u allocations at the limit",
+			  waiting);
+	return logs || caches || waiting;
 }
 
 static void log_active(struct seg_pool *p)
@@ -161,11 +190,12 @@ static void log_active(struct seg_pool *p)
 	for (int c = 0; c < SEG_CLASSES; c++) {
 		struct class_sum sum = class_pool_sum(&p->node.pools[c]);
 
-		if (sum.slices != sum.unused)
+		uint64_t active = sum.slices - sum.unused - sum.cold;
+
+		if (active)
 			log_event(&p->allocator.log, SEG_LOG_ERROR,
 				  "Pool not destroyed: %llu segments of pool "
-				  "%d active", (unsigned long long)
-				  (sum.slices - sum.unused), c);
+				  "%d active", (unsigned long long)active, c);
 	}
 }
 
@@ -177,14 +207,12 @@ int seg_pool_destroy(struct seg_pool *p)
 		return -EDEADLK;
 	if (has_owners(p))
 		return -EBUSY;
+	/* Others at the limit may have its unused slices in hand till then. */
+	budget_leave(p->allocator.budget, &p->member);
 	node_trim(&p->node);
 	keeper_flush();
-	if (!all_unmapped(p)) {
+	if (!all_unmapped(p) || !clear(p)) {
 		log_active(p);
-		return -EBUSY;
-	}
-	budget_leave(p->allocator.budget, &p->member);
-	if (!clear(p)) {
 		budget_join(p->allocator.budget, &p->member);
 		return -EBUSY;
 	}
@@ -227,32 +255,23 @@ static void log_allocated(struct class_pool *cp, size_t bytes)
 			  (unsigned long long)class_pool_sum(cp).unused);
 }
 
-static void *refuse(struct seg_pool *p, struct class_pool *cp, size_t bytes,
-		    uint64_t since_ns)
-{
-	struct allocator *a = cp->allocator;
-	uint64_t word = budget_look(a->budget);
-
-	u64_add_relaxed(&cp->refusals, 1); /* relaxed: counter */
-	log_event(&a->log, SEG_LOG_ERROR,
-		  "Allocation refused: size=%zu, pool %d, waited %llu ms "
-		  "(charged %llu KB of %llu KB, deferred %llu KB)", bytes,
-		  cp->class_index,
-		  (unsigned long long)((os_now_ns() - since_ns) / ns_per_ms),
-		  (unsigned long long)budget_word_charged(word) / 1024,
-		  (unsigned long long)budget_word_limit(word) / 1024,
-		  (unsigned long long)budget_deferred(a->budget) / 1024);
-	pool_record_refusal(p, bytes, since_ns);
-	errno = ENOMEM;
-	return NULL;
-}
-
+/* Counted, so that the pool is not destroyed meanwhile. */
 static struct taken take_slowly(struct seg_pool *p, struct class_pool *cp,
-				const struct request *q, uint64_t now_ns)
+				const struct request *q)
 {
-	return limit_allocate(cp, q->default_wait && p->wait_ns ?
-					  now_ns + p->wait_ns :
-					  q->deadline_ns);
+	uint64_t now_ns = os_now_ns();
+	struct limit_report report;
+	struct taken t;
+
+	u32_add_relaxed(&p->waiting, 1); /* relaxed: see has_owners() */
+	t = limit_allocate(cp, q->default_wait && p->wait_ns ?
+				       now_ns + p->wait_ns : q->deadline_ns,
+			   &report);
+	if (!t.segment)
+		pool_refused(p, cp, q->bytes, &report);
+	/* seq_cst: release -> has_owners() */
+	u32_sub_seq_cst(&p->waiting, 1);
+	return t;
 }
 
 static void *allocate(struct seg_pool *p, struct request q)
@@ -266,12 +285,11 @@ static void *allocate(struct seg_pool *p, struct request q)
 	}
 	cp = &p->node.pools[class_of(q.bytes)];
 	t = class_pool_take(cp);
-	if (__builtin_expect(!t.segment, 0)) {
-		uint64_t now_ns = os_now_ns();
-
-		t = take_slowly(p, cp, &q, now_ns);
-		if (!t.segment)
-			return refuse(p, cp, q.bytes, now_ns);
+	if (__builtin_expect(!t.segment, 0))
+		t = take_slowly(p, cp, &q);
+	if (!t.segment) {
+		errno = ENOMEM;
+		return NULL;
 	}
 	if (q.zeroed && !t.fresh)
 		memset(t.segment, 0, cp->slice_bytes);

@@ -28,6 +28,7 @@ struct seg_pool {
 	struct atomic_u64 logs;		/* intent logs that exist */
 	struct atomic_u64 caches;	/* caches of its pages that exist */
 	struct atomic_u64 misuses;
+	struct atomic_u32 waiting;	/* calls at the limit */
 	/* refusal.c: the last one that was recorded */
 	struct gate refusal_gate;
 	uint64_t refused_ns;		/* under the gate, both; 0: none */
@@ -35,11 +36,24 @@ struct seg_pool {
 	struct node node;		/* of the one memory node for now */
 };
 
-/* limit.c: the steps at the limit; a segment of NULL when all failed. */
-struct taken limit_allocate(struct class_pool *cp, uint64_t deadline_ns);
+/* What was done for one allocation at the limit. */
+struct limit_report {
+	uint64_t retired_bytes, discarded_bytes;
+	uint64_t asks, given_bytes;
+	uint64_t waited_ns;	/* 0: it might not wait */
+	bool inside;		/* neither asked nor waited: see limit.c */
+	bool refused;		/* by the kernel, in the last try */
+};
 
-/* refusal.c: writes down who held the memory. */
-void pool_record_refusal(struct seg_pool *p, size_t bytes, uint64_t since_ns);
+/* limit.c: the steps at the limit; a segment of NULL when all failed. */
+struct taken limit_allocate(struct class_pool *cp, uint64_t deadline_ns,
+			    struct limit_report *ret_report);
+
+/* refusal.c: counts it, logs it, and writes down who held the memory. */
+void pool_refused(struct seg_pool *p, struct class_pool *cp, size_t bytes,
+		  const struct limit_report *report);
+/* In the child of a fork: another thread may have been in the middle. */
+void pool_refusal_forked(struct seg_pool *p);
 
 /* handle.c: counts and reports; returns the error for it. */
 int pool_misuse(struct seg_pool *p, enum seg_misuse what, const void *address);

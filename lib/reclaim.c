@@ -3,6 +3,7 @@
 #include "reclaim.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "keeper.h"
 #include "os.h"
@@ -17,10 +18,17 @@ enum {
 
 static _Thread_local bool inside;
 
+static bool is_foreign(const struct reclaimer *r)
+{
+	return r->process != keeper_process();
+}
+
 static bool call_begin(struct reclaimer *r)
 {
 	uint32_t old = u32_load_relaxed(&r->word); /* relaxed: compared */
 
+	if (is_foreign(r))
+		return false;
 	do {
 		if (old & LEAVING)
 			return false;
@@ -37,23 +45,42 @@ static void call_end(struct reclaimer *r)
 		os_futex_wake_all(&r->word);
 }
 
+void reclaim_link(struct reclaimers *all, struct reclaimer *r)
+{
+	struct atomic_ptr *at = &all->first;
+	struct reclaimer *found;
+
+	/* relaxed, all: the hold orders writers; not yet published */
+	while ((found = ptr_load_relaxed(at)) != NULL &&
+	       found->priority > r->priority)
+		at = &found->next;
+	r->process = keeper_process();
+	/* relaxed, both: as above */
+	u32_store_relaxed(&r->word, 0);
+	ptr_store_relaxed(&r->next, found);
+	/* release -> begin_with() */
+	ptr_store_release(at, r);
+	u64_add_relaxed(&all->count, 1); /* relaxed: counter */
+	if (r->added)
+		u64_add_relaxed(&all->added, 1); /* relaxed: counter */
+}
+
 void reclaim_join(struct reclaimers *all, struct reclaimer *r)
 {
 	keeper_hold();
-	/* relaxed, all: the hold orders writers; not yet published */
-	u32_store_relaxed(&r->word, 0);
-	ptr_store_relaxed(&r->next, ptr_load_relaxed(&all->first));
-	/* release -> begin_with() */
-	ptr_store_release(&all->first, r);
-	u64_add_relaxed(&all->count, 1); /* relaxed: counter */
+	reclaim_link(all, r);
 	keeper_let_go();
 }
 
+/* Those of the parent's threads are over, whatever the word says (R5). */
 static void wait_for_calls(struct reclaimer *r)
 {
-	/* seq_cst: no call begins after it (R1) */
-	uint32_t word = u32_add_seq_cst(&r->word, LEAVING) + LEAVING;
+	uint32_t word;
 
+	if (is_foreign(r))
+		return;
+	/* seq_cst: no call begins after it (R1) */
+	word = u32_add_seq_cst(&r->word, LEAVING) + LEAVING;
 	while (word != LEAVING) {
 		os_futex_wait(&r->word, word, OS_FOREVER);
 		/* acquire <- call_end() */
@@ -73,6 +100,8 @@ void reclaim_leave(struct reclaimers *all, struct reclaimer *r)
 		at = &found->next;
 	/* release -> begin_with(): what stands behind */
 	ptr_store_release(at, ptr_load_relaxed(&r->next));
+	if (r->added)
+		u64_sub_relaxed(&all->added, 1); /* relaxed: counter */
 	u64_sub_relaxed(&all->count, 1); /* relaxed: counter */
 	keeper_let_go();
 	rcu_wait_for_readers();
@@ -128,6 +157,9 @@ static uint64_t ask_one(struct reclaimer *r, uint64_t bytes, uint64_t now_ns)
 {
 	uint64_t given = r->give(r, bytes);
 
+	/* relaxed, both: counters */
+	u64_add_relaxed(&r->asked, 1);
+	u64_add_relaxed(&r->given_bytes, given);
 	/* relaxed, all: see is_resting() */
 	if (given)
 		u32_store_relaxed(&r->in_vain, 0);
@@ -136,7 +168,11 @@ static uint64_t ask_one(struct reclaimer *r, uint64_t bytes, uint64_t now_ns)
 	return given;
 }
 
-/* Asks those that rest, or those that do not. */
+bool reclaim_may_ask(void)
+{
+	return !inside && !keeper_at_work();
+}
+
 static uint64_t ask_all(struct reclaimers *all, uint64_t bytes, bool resting)
 {
 	uint64_t now_ns = os_now_ns();
@@ -148,16 +184,15 @@ static uint64_t ask_all(struct reclaimers *all, uint64_t bytes, bool resting)
 	return given;
 }
 
-uint64_t reclaim_ask(struct reclaimers *all, uint64_t bytes)
+uint64_t reclaim_ask(struct reclaimers *all, uint64_t bytes,
+		     enum reclaim_whom whom)
 {
 	uint64_t given;
 
-	if (inside || keeper_at_work())
+	if (!reclaim_may_ask())
 		return 0;
 	inside = true;
-	given = ask_all(all, bytes, false);
-	if (!given)
-		given = ask_all(all, bytes, true);
+	given = ask_all(all, bytes, whom == RECLAIM_RESTING);
 	inside = false;
 	/* relaxed, both: counters */
 	u64_add_relaxed(&all->asked, 1);
@@ -165,8 +200,63 @@ uint64_t reclaim_ask(struct reclaimers *all, uint64_t bytes)
 	return given;
 }
 
-void reclaim_report(struct reclaimers *all, struct seg_refusal *refusal)
+struct drain_span *drain_find(const struct drain *d, const void *address)
+{
+	unsigned low = 0, high = d->count;
+
+	while (low < high) {
+		unsigned middle = low + (high - low) / 2;
+
+		if ((uintptr_t)address < d->spans[middle].first)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	if (low == 0 || (uintptr_t)address >= d->spans[low - 1].end)
+		return NULL;
+	return &d->spans[low - 1];
+}
+
+void reclaim_drain(struct reclaimers *all, struct drain *d)
+{
+	if (!reclaim_may_ask())
+		return;
+	inside = true;
+	for (struct reclaimer *r = first_of(all); r; r = next_of(r))
+		if (r->drain)
+			r->drain(r, d);
+	inside = false;
+}
+
+static void list_one(struct reclaimer *r, struct seg_refusal *refusal)
+{
+	uint64_t n = refusal->reclaimers++;
+	struct seg_reclaimer_info *info;
+
+	if (n >= SEG_RECLAIMERS_MOST)
+		return;
+	info = &refusal->reclaimer[n];
+	if (r->name)
+		strncpy(info->name, r->name, sizeof(info->name) - 1);
+	info->priority = r->priority;
+	/* relaxed, all of these: counters */
+	info->asked_total = u64_load_relaxed(&r->asked);
+	info->given_bytes_total = u64_load_relaxed(&r->given_bytes);
+	info->in_vain = u32_load_relaxed(&r->in_vain);
+}
+
+void reclaim_report(struct reclaimers *all, struct seg_refusal *refusal,
+		    struct pin_sums *pins)
+{
+	for (struct reclaimer *r = first_of(all); r; r = next_of(r)) {
+		if (r->report)
+			r->report(r, refusal, pins);
+		list_one(r, refusal);
+	}
+}
+
+void reclaim_list(struct reclaimers *all, struct seg_refusal *refusal)
 {
 	for (struct reclaimer *r = first_of(all); r; r = next_of(r))
-		r->report(r, refusal);
+		list_one(r, refusal);
 }

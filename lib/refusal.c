@@ -8,49 +8,233 @@
 
 #include "options.h"
 #include "os.h"
+#include "pin_sums.h"
 #include "pool.h"
+#include "rcu.h"
 
 #define RECORD_EVERY_NS (UINT64_C(100) * 1000 * 1000)
+#define NS_PER_MS (UINT64_C(1000) * 1000)
 
-static void record_budget(struct seg_pool *p, struct seg_refusal *r)
+enum { JSON_BYTES = 9216 };
+
+/* ---- who has it ---- */
+
+/* Keeps the biggest ones, in that order. */
+static void add_holder(struct seg_refusal *r, const struct seg_holder *holder)
 {
-	struct seg_budget *budget = p->allocator.budget;
+	uint64_t n = r->holders++;
+
+	if (n >= SEG_HOLDERS_MOST) {
+		n = SEG_HOLDERS_MOST - 1;
+		if (r->holder[n].charged_bytes >= holder->charged_bytes)
+			return;
+	}
+	for (; n && r->holder[n - 1].charged_bytes < holder->charged_bytes; n--)
+		r->holder[n] = r->holder[n - 1];
+	r->holder[n] = *holder;
+}
+
+static void add_pool(struct seg_refusal *r, struct seg_pool *p)
+{
+	struct seg_holder h = { .kind = SEG_HOLDER_POOL,
+				.id = (uint64_t)(uintptr_t)p };
+
+	for (int c = 0; c < SEG_CLASSES; c++) {
+		struct class_pool *cp = &p->node.pools[c];
+
+		h.charged_bytes += class_pool_charged(cp);
+		h.active_bytes += class_sum_active(class_pool_sum(cp)) *
+				  cp->slice_bytes;
+	}
+	add_holder(r, &h);
+}
+
+static void record_pools(struct seg_budget *budget, struct seg_refusal *r)
+{
+	struct budget_member *m;
+
+	rcu_enter();
+	/* acquire <- budget_join() */
+	for (m = ptr_load_acquire(&budget->members); m;
+	     m = ptr_load_acquire(&m->next)) /* acquire: as above */
+		add_pool(r, (void *)((char *)m -
+				     offsetof(struct seg_pool, member)));
+	rcu_leave();
+}
+
+static void add_child(void *ctx, struct seg_budget *child)
+{
+	struct seg_holder h = {
+		.kind = SEG_HOLDER_BUDGET,
+		.id = (uint64_t)(uintptr_t)child,
+		.charged_bytes = budget_word_charged(budget_look(child)),
+		.guaranteed_bytes = budget_guaranteed(child),
+	};
+
+	add_holder(ctx, &h);
+}
+
+/* Holders and reclaimers of those above it, too: it is what they leave. */
+static void record_budget(struct seg_budget *budget, struct seg_refusal *r)
+{
+	struct pin_sums pins = { .longest = r->longest,
+				 .biggest = r->biggest };
+	struct seg_budget *asker = budget;
 	uint64_t word = budget_look(budget);
 
 	r->limit_bytes = budget_word_limit(word);
 	r->charged_bytes = budget_word_charged(word);
 	r->deferred_bytes = budget_deferred(budget);
-	reclaim_report(&budget->reclaimers, r);
-}
-
-static void record_classes(struct seg_pool *p, struct seg_refusal *r)
-{
-	for (int c = 0; c < SEG_CLASSES; c++) {
-		struct class_pool *cp = &p->node.pools[c];
-		struct class_sum sum = class_pool_sum(cp);
-
-		r->active_bytes += (sum.slices - sum.unused) * cp->slice_bytes;
-		r->unused_bytes += sum.unused * cp->slice_bytes;
-		/* relaxed: counter */
-		r->refusals_total += u64_load_relaxed(&cp->refusals);
+	r->room_bytes = budget_room(budget);
+	for (; budget; budget = budget->parent) {
+		record_pools(budget, r);
+		budget_each_child(budget, add_child, r);
+		reclaim_report(&budget->reclaimers, r, &pins);
 	}
+	budget_list_borrowers(asker, r);
+	r->tagged_pins = pins.tagged;
+	pin_sums_heaviest(&pins, r->tags);
 }
 
-void pool_record_refusal(struct seg_pool *p, size_t bytes, uint64_t since_ns)
+static void record_class(struct class_pool *cp, struct seg_refusal *r)
 {
-	struct seg_refusal r = { .size = sizeof(r), .bytes = bytes };
-	uint64_t now_ns = os_now_ns();
+	struct seg_refusal_class *c = &r->classes[cp->class_index];
+	struct class_sum sum = class_pool_sum(cp);
+
+	c->active = class_sum_active(sum) * cp->slice_bytes;
+	c->unused = sum.unused * cp->slice_bytes;
+	c->decommitted = sum.cold * cp->slice_bytes;
+	c->deferred = u64_load_relaxed(&cp->deferred_bytes); /* relaxed: sum */
+	r->active_bytes += c->active;
+	r->unused_bytes += c->unused;
+	r->decommitted_bytes += c->decommitted;
+	/* relaxed: counter */
+	r->refusals_total += u64_load_relaxed(&cp->refusals);
+}
+
+static void record_error(struct allocator *a, struct seg_refusal *r,
+			 uint64_t now_ns)
+{
+	/* relaxed, both: a hint */
+	uint64_t error_ns = u64_load_relaxed(&a->error_ns);
+
+	r->error = u32_load_relaxed(&a->error);
+	if (r->error && now_ns > error_ns)
+		r->error_age_ns = now_ns - error_ns;
+}
+
+/* ---- why ---- */
+
+static bool is_parent_full(const struct seg_refusal *r, uint64_t need)
+{
+	return r->limit_bytes - r->charged_bytes >= need &&
+	       r->room_bytes < need;
+}
+
+static enum seg_refusal_reason reason_of(const struct seg_refusal *r,
+					 const struct limit_report *report,
+					 uint64_t need)
+{
+	if (need > r->limit_bytes)
+		return SEG_REFUSED_LIMIT;
+	if (report->refused)
+		return SEG_REFUSED_SYSTEM;
+	if (report->inside)
+		return SEG_REFUSED_INSIDE;
+	if (is_parent_full(r, need))
+		return SEG_REFUSED_PARENT;
+	if (r->deferred_bytes >= need || r->cache_deferred_weight >= need)
+		return SEG_REFUSED_DEFERRED;
+	if (r->pinned_weight >= need && r->pinned_weight >= r->cache_weight)
+		return SEG_REFUSED_PINNED;
+	return r->cache_weight >= need ? SEG_REFUSED_FLOOR :
+					 SEG_REFUSED_IN_USE;
+}
+
+/* ---- the record ---- */
+
+static void record(struct seg_pool *p, struct class_pool *cp,
+		   const struct limit_report *report, uint64_t now_ns,
+		   struct seg_refusal *r)
+{
+	for (int c = 0; c < SEG_CLASSES; c++)
+		record_class(&p->node.pools[c], r);
+	record_budget(p->allocator.budget, r);
+	record_error(&p->allocator, r, now_ns);
+	r->class_index = (uint64_t)cp->class_index;
+	r->retired_bytes = report->retired_bytes;
+	r->discarded_bytes = report->discarded_bytes;
+	r->asks = report->asks;
+	r->given_bytes = report->given_bytes;
+	r->reason = reason_of(r, report, cp->slice_bytes);
+}
+
+/* False: there is a young one, or another thread makes one. */
+static bool record_anew(struct seg_pool *p, struct class_pool *cp,
+			const struct limit_report *report, uint64_t now_ns,
+			struct seg_refusal *r)
+{
+	bool due;
 
 	if (!gate_try(&p->refusal_gate))
-		return;
-	if (!p->refused_ns || now_ns >= p->refused_ns + RECORD_EVERY_NS) {
-		r.waited_ns = now_ns - since_ns;
-		record_budget(p, &r);
-		record_classes(p, &r);
-		p->refusal = r;
+		return false;
+	due = !p->refused_ns || now_ns >= p->refused_ns + RECORD_EVERY_NS;
+	if (due) {
+		record(p, cp, report, now_ns, r);
+		p->refusal = *r;
 		p->refused_ns = now_ns;
 	}
 	gate_unlock(&p->refusal_gate);
+	return due;
+}
+
+static void log_record(struct log *log, const struct seg_refusal *r)
+{
+	static const char head[] = "Refusal record: ";
+	char line[JSON_BYTES];
+
+	if (!log_wants(log, SEG_LOG_ERROR))
+		return;
+	memcpy(line, head, sizeof(head));
+	seg_refusal_json(r, line + sizeof(head) - 1,
+			 sizeof(line) - sizeof(head) + 1);
+	log_line(log, SEG_LOG_ERROR, line);
+}
+
+static void log_refusal(struct allocator *a, struct class_pool *cp,
+			const struct seg_refusal *r)
+{
+	uint64_t word = budget_look(a->budget);
+
+	log_event(&a->log, SEG_LOG_ERROR,
+		  "Allocation refused: size=%llu, pool %d, waited %llu ms "
+		  "(charged %llu KB of %llu KB, deferred %llu KB)",
+		  (unsigned long long)r->bytes, cp->class_index,
+		  (unsigned long long)(r->waited_ns / NS_PER_MS),
+		  (unsigned long long)budget_word_charged(word) / 1024,
+		  (unsigned long long)budget_word_limit(word) / 1024,
+		  (unsigned long long)budget_deferred(a->budget) / 1024);
+}
+
+void pool_refused(struct seg_pool *p, struct class_pool *cp, size_t bytes,
+		  const struct limit_report *report)
+{
+	struct seg_refusal r = { .size = sizeof(r), .bytes = bytes,
+				 .waited_ns = report->waited_ns };
+	uint64_t now_ns = os_now_ns();
+
+	u64_add_relaxed(&cp->refusals, 1); /* relaxed: counter */
+	log_refusal(&p->allocator, cp, &r);
+	if (record_anew(p, cp, report, now_ns, &r))
+		log_record(&p->allocator.log, &r);
+}
+
+void pool_refusal_forked(struct seg_pool *p)
+{
+	/* relaxed, both: nobody else is there */
+	if (u32_load_relaxed(&p->refusal_gate.word))
+		p->refused_ns = 0;
+	u32_store_relaxed(&p->refusal_gate.word, 0);
 }
 
 int seg_pool_last_refusal(struct seg_pool *p, struct seg_refusal *ret_refusal)

@@ -4,6 +4,7 @@
 
 #include "assert.h"
 #include "backoff.h"
+#include "cold.h"
 
 size_t region_own_bytes(uint32_t slices)
 {
@@ -24,22 +25,6 @@ void region_init(struct region *r, uint32_t slices, uint32_t taken)
 	u64_store_relaxed(&r->word, word_next(0, taken, slices - taken));
 }
 
-static uint32_t link_load(const struct region *r, uint32_t slice)
-{
-	/* relaxed: ordered by the word; a stale one fails the exchange */
-	uint32_t step = u16_load_relaxed(&r->links[slice]);
-
-	return (slice + 1 + step) & REGION_INDEX_MASK;
-}
-
-static void link_store(struct region *r, uint32_t slice, uint32_t next)
-{
-	uint32_t step = (next - slice - 1) & REGION_INDEX_MASK;
-
-	/* relaxed: released by the exchange of the word that follows */
-	u16_store_relaxed(&r->links[slice], (uint16_t)step);
-}
-
 /*
  * Reads n slices off the list that starts at head, and returns what follows.
  * Meanwhile the list may change under it; then it reads nonsense, within the
@@ -57,8 +42,7 @@ static uint32_t read_list(const struct region *r, uint32_t head, uint32_t n,
 	return head;
 }
 
-/* The slice is the caller's alone; true if it never was anybody's. */
-static bool hand_out(struct region *r, uint32_t slice)
+bool region_hand_out(struct region *r, uint32_t slice)
 {
 	/* relaxed: ordered by the word, which the caller acquired */
 	uint64_t generation = u64_load_relaxed(&r->generations[slice]);
@@ -100,7 +84,7 @@ uint32_t region_take(struct region *r, uint32_t want, uint32_t *ret_slices,
 		backoff_pause(&backoff);
 	}
 	for (uint32_t i = 0; i < n; i++)
-		fresh = hand_out(r, ret_slices[i]);
+		fresh = region_hand_out(r, ret_slices[i]);
 	if (ret_fresh)
 		*ret_fresh = fresh;
 	*ret_change = c;
@@ -141,12 +125,18 @@ struct word_change region_give(struct region *r, uint32_t slice)
 
 bool region_retire(struct region *r, uint64_t seen)
 {
-	uint64_t retired = word_next(seen, 0, r->slices) | REGION_RETIRED;
+	uint32_t unused = word_unused(seen), cold = r->slices - unused;
+	bool won;
 
-	if (word_retired(seen) || word_unused(seen) != r->slices)
+	if (word_retired(seen) || (cold && !cold_close(r, cold)))
 		return false;
 	/* acquire <- region_give(): all use is over before the unmapping */
-	return u64_cas_strong_acquire(&r->word, &seen, retired);
+	won = u64_cas_strong_acquire(&r->word, &seen,
+				     word_next(seen, word_head(seen), unused) |
+					     REGION_RETIRED);
+	if (!won && cold)
+		cold_reopen(r);
+	return won;
 }
 
 uint64_t region_generation(const struct region *r, uint32_t slice)
@@ -155,30 +145,40 @@ uint64_t region_generation(const struct region *r, uint32_t slice)
 	return u64_load_relaxed(&r->generations[slice]);
 }
 
-/* As many as the word says, all unused, none twice. */
-static bool list_is_valid(const struct region *r, uint64_t word)
+/* As many as the word says, all unused, none twice on any list. */
+static bool list_is_valid(const struct region *r, uint64_t word,
+			  struct slice_set *seen)
 {
-	uint64_t seen[REGION_MAX_SLICES / 64] = { 0 };
 	uint32_t at = word_head(word);
 
 	for (uint32_t n = word_unused(word); n; n--) {
-		uint64_t bit = (uint64_t)1 << at % 64;
-
-		if (at >= r->slices || (seen[at / 64] & bit) ||
+		if (at >= r->slices || slice_set_has(seen, at) ||
 		    generation_is_out(region_generation(r, at)))
 			return false;
-		seen[at / 64] |= bit;
+		slice_set_add(seen, at);
 		at = link_load(r, at);
 	}
 	return true;
 }
 
+/* At rest it is closed only in a retired region. */
+static bool closing_is_valid(uint64_t word, uint64_t cold)
+{
+	bool closed = cold & COLD_CLOSED;
+
+	return closed == (word_retired(word) && cold_word_count(cold));
+}
+
 bool region_is_valid(const struct region *r)
 {
+	struct slice_set seen = { .bits = { 0 } };
 	uint64_t word = region_look(r);
+	uint64_t cold = u64_load_relaxed(&r->cold); /* relaxed: all is quiet */
 	uint32_t out = 0;
 
 	for (uint32_t i = 0; i < r->slices; i++)
 		out += generation_is_out(region_generation(r, i));
-	return word_unused(word) + out == r->slices && list_is_valid(r, word);
+	return word_unused(word) + cold_word_count(cold) + out == r->slices &&
+	       closing_is_valid(word, cold) &&
+	       list_is_valid(r, word, &seen) && list_is_valid(r, cold, &seen);
 }

@@ -17,8 +17,10 @@ static void add_regions(struct class_pool *cp, struct seg_pool_stats *s)
 	s->spare_regions += sum.spares;
 	s->slices += sum.slices;
 	s->unused += sum.unused;
-	s->active += sum.slices - sum.unused;
-	s->active_bytes += (sum.slices - sum.unused) * cp->slice_bytes;
+	s->active += class_sum_active(sum);
+	s->active_bytes += class_sum_active(sum) * cp->slice_bytes;
+	s->decommitted += sum.cold;
+	s->decommitted_bytes += sum.cold * cp->slice_bytes;
 }
 
 static void add_class(struct class_pool *cp, struct seg_pool_stats *s)
@@ -39,6 +41,7 @@ static void add_class(struct class_pool *cp, struct seg_pool_stats *s)
 	s->metadata_bytes += u64_load_relaxed(&cp->own_bytes) +
 			     bands_bytes(&cp->bands);
 	s->mapped_bytes += gauge_value(&cp->mapped);
+	s->charged_bytes += class_pool_charged(cp);
 	s->peak_mapped_bytes += gauge_peak(&cp->mapped);
 	s->releases_total += counter_sum(&cp->releases);
 	s->allocations_total += counter_sum(&cp->allocations);
@@ -68,7 +71,6 @@ int seg_pool_stats(struct seg_pool *p, int node, int class_index,
 			add_class(&p->node.pools[c], &s);
 	if (class_index == SEG_ALL)
 		add_whole(p, &s);
-	s.charged_bytes = s.mapped_bytes;
 	result_put(ret_stats, &s, sizeof(s));
 	return 0;
 }
@@ -76,16 +78,18 @@ int seg_pool_stats(struct seg_pool *p, int node, int class_index,
 /* The budget may have other pools, so it has at least what this one says. */
 static bool pool_is_valid(struct seg_pool *p)
 {
-	uint64_t mapped = 0;
+	uint64_t mapped = 0, charged = 0;
 	uint64_t word;
 
 	if (!node_is_valid(&p->node))
 		return false;
-	for (int c = 0; c < SEG_CLASSES; c++)
+	for (int c = 0; c < SEG_CLASSES; c++) {
 		mapped += gauge_value(&p->node.pools[c].mapped);
+		charged += class_pool_charged(&p->node.pools[c]);
+	}
 	word = budget_look(p->allocator.budget);
 	return mapped == gauge_value(&p->allocator.mapped) &&
-	       mapped <= budget_word_charged(word) &&
+	       charged <= budget_word_charged(word) &&
 	       budget_word_charged(word) <= budget_word_limit(word);
 }
 

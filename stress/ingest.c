@@ -384,6 +384,8 @@ static bool open_memory(struct job *job, struct mem *mem, FILE *log)
 	};
 	int rc;
 
+	mem->all_classes = o->all_classes;
+	mem->dice = o->seed;
 	mem->ops = o->before ? &mem_before : &mem_seg;
 	mem->cache_ops = o->before ? &cache_before : &cache_seg;
 	rc = mem->ops->open(&options, &mem->state);

@@ -54,6 +54,7 @@ struct options {
 	bool log_segments;
 	bool short_reads;
 	bool before;
+	bool all_classes;
 	bool quiet;
 };
 

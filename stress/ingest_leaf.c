@@ -6,14 +6,28 @@
 
 #include "ingest_store.h"
 
+#define GROW_ONE_IN 1024	/* records */
+
+static size_t any_class(uint64_t dice)
+{
+	return (size_t)SEG_MIN_BYTES << dice % SEG_CLASSES;
+}
+
 int leaf_create(struct mem *mem, unsigned records, struct mem_page **ret_page)
 {
 	size_t bytes[MEM_PARTS] = {
 		LEAF_SLOTS,
 		sizeof(struct leaf_head) + records * sizeof(struct leaf_id),
 	};
-	int rc = mem_page_create(mem, bytes, MEM_PARTS, ret_page);
+	uint64_t dice;
+	int rc;
 
+	if (mem->all_classes) {
+		dice = mem_dice(mem);
+		bytes[0] = any_class(dice);
+		bytes[1] = any_class(dice >> 32);
+	}
+	rc = mem_page_create(mem, bytes, MEM_PARTS, ret_page);
 	/* a segment's contents are undefined */
 	if (rc == 0)
 		*leaf_head(mem, *ret_page) = (struct leaf_head){ 0 };
@@ -30,6 +44,18 @@ const char *leaf_slots(struct mem *mem, const struct mem_page *page)
 	return mem->ops->page_part(page, 0);
 }
 
+/* Sometimes a part grows that has no need to. */
+static int leaf_grow_any(struct mem *mem, struct mem_page *page)
+{
+	uint64_t dice = mem_dice(mem);
+	unsigned part = dice % MEM_PARTS;
+
+	dice /= MEM_PARTS;
+	if (dice % GROW_ONE_IN)
+		return 0;
+	return mem_page_grow(mem, page, part, any_class(dice >> 32));
+}
+
 /* Makes room for one more record. */
 static int leaf_room(struct mem *mem, struct mem_page *page, size_t bytes)
 {
@@ -41,7 +67,9 @@ static int leaf_room(struct mem *mem, struct mem_page *page, size_t bytes)
 
 	if (fragment_bound(head->records + 1, slots) > SEG_MAX_BYTES)
 		return -ENOSPC;
-	if (slots > mem->ops->page_part_bytes(page, 0))
+	if (mem->all_classes)
+		rc = leaf_grow_any(mem, page);
+	if (rc == 0 && slots > mem->ops->page_part_bytes(page, 0))
 		rc = mem_page_grow(mem, page, 0, slots);
 	if (rc == 0 && ids > mem->ops->page_part_bytes(page, 1))
 		rc = mem_page_grow(mem, page, 1, ids);

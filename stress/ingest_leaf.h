@@ -2,8 +2,10 @@
 /*
  * A leaf page: records, one behind the other, in the slot segment (part 0,
  * 64 KiB, growing to 128 and 256 KiB); a head and an id for each record in
- * the id segment (part 1, grown likewise).  A page takes records until it has
- * as many as it may, or its encoding might no longer fit into one segment.
+ * the id segment (part 1, grown likewise).  With all classes the segments are
+ * of any of them at first, and sometimes grow by chance.  A page takes records
+ * until it has as many as it may, or its encoding might no longer fit into one
+ * segment.
  * Only one thread at a time may use a leaf; a const one may be read by many.
  */
 #ifndef INGEST_LEAF_H

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 
+#include "ingest_input.h"
+
 uint64_t now_ns(void)
 {
 	struct timespec now;
@@ -55,6 +57,15 @@ void cond_open(pthread_cond_t *cond)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(cond, &attr);
 	pthread_condattr_destroy(&attr);
+}
+
+uint64_t mem_dice(struct mem *mem)
+{
+	const uint64_t step = UINT64_C(0x9e3779b97f4a7c15);
+
+	/* relaxed: nothing hangs on it */
+	return input_mix(atomic_fetch_add_explicit(&mem->dice, step,
+						   memory_order_relaxed));
 }
 
 static void note_time(struct mem *mem, bool ok, uint64_t since)

@@ -45,6 +45,7 @@ struct figures {
 	uint64_t regions_mapped;	/* growing counts from here on */
 	uint64_t regions_unmapped;
 	uint64_t allocations;
+	uint64_t allocations_of[SEG_CLASSES];
 	uint64_t releases;
 	uint64_t refusals;
 	uint64_t waits;
@@ -144,6 +145,8 @@ struct mem {
 	const struct mem_ops *ops;
 	const struct mem_cache_ops *cache_ops;
 	void *state;
+	bool all_classes;		/* at random, see mem_dice() */
+	_Atomic uint64_t dice;
 	_Atomic uint64_t longest_ns;	/* of one allocate that succeeded */
 	_Atomic uint64_t refused_ns;	/* the longest that was refused */
 };
@@ -153,6 +156,12 @@ int mem_page_create(struct mem *mem, const size_t *bytes, unsigned parts,
 		    struct mem_page **ret_page);
 int mem_page_grow(struct mem *mem, struct mem_page *page, unsigned part,
 		  size_t bytes);
+
+/*
+ * A random number for the size of a segment; which thread gets which one of
+ * the sequence is up to chance.
+ */
+uint64_t mem_dice(struct mem *mem);
 
 /* CLOCK_MONOTONIC */
 uint64_t now_ns(void);

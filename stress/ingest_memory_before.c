@@ -165,6 +165,7 @@ static void *segment_alloc(void *arg, size_t bytes)
 		state->figures.active++;
 		state->figures.active_bytes += shelf->slice;
 		state->figures.allocations++;
+		state->figures.allocations_of[shelf - state->shelves]++;
 	} else {
 		state->figures.refusals++;
 	}

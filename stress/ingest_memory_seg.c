@@ -197,6 +197,16 @@ static void pool_figures(struct seg_state *state, struct figures *ret)
 	ret->misuses = pool.misuses_total;
 }
 
+static void class_figures(struct seg_state *state, struct figures *ret)
+{
+	struct seg_pool_stats pool = { .size = sizeof(pool) };
+	int c;
+
+	for (c = 0; c < SEG_CLASSES; c++)
+		if (!seg_pool_stats(state->pool, SEG_ALL, c, &pool))
+			ret->allocations_of[c] = pool.allocations_total;
+}
+
 static void figures(void *arg, struct figures *ret)
 {
 	struct seg_budget_stats budget = { .size = sizeof(budget) };
@@ -204,6 +214,7 @@ static void figures(void *arg, struct figures *ret)
 
 	*ret = (struct figures){ 0 };
 	pool_figures(state, ret);
+	class_figures(state, ret);
 	if (seg_budget_stats(state->budget, &budget))
 		return;
 	ret->limit = budget.limit_bytes;

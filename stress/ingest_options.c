@@ -27,6 +27,9 @@ static const char help[] =
 "  --readers N           threads that fetch and verify (2)\n"
 "  --epoch PAGES         pairs of pages that a commit has at the most (2048)\n"
 "  --records-per-page N  (1024)\n"
+"  --classes WHICH       fit: segments as large as needed (the default);\n"
+"                        all: pages of random numbers of records up to that,\n"
+"                        their segments of all classes, grown at random\n"
 "  --store PATH          the page store (default: a temporary file)\n"
 "  --seconds S           pass after pass over the input for S seconds\n"
 "  --decay MS            an unused region goes within this time (1000)\n"
@@ -41,8 +44,8 @@ static const char help[] =
 "  --quiet               no progress\n";
 
 enum { BUDGET = 256, PAGE_CACHE, RECORD_CACHE, SHORT_READS, WRITERS, READERS,
-       EPOCH, RECORDS, STORE, SECONDS, DECAY, WAIT, SEED, SVG, CSV, OVERLAY,
-       LOG, LOG_SEGMENTS, BEFORE, QUIET, HELP };
+       EPOCH, RECORDS, CLASSES, STORE, SECONDS, DECAY, WAIT, SEED, SVG, CSV,
+       OVERLAY, LOG, LOG_SEGMENTS, BEFORE, QUIET, HELP };
 
 static const struct option names[] = {
 	{ "budget", required_argument, NULL, BUDGET },
@@ -53,6 +56,7 @@ static const struct option names[] = {
 	{ "readers", required_argument, NULL, READERS },
 	{ "epoch", required_argument, NULL, EPOCH },
 	{ "records-per-page", required_argument, NULL, RECORDS },
+	{ "classes", required_argument, NULL, CLASSES },
 	{ "store", required_argument, NULL, STORE },
 	{ "seconds", required_argument, NULL, SECONDS },
 	{ "decay", required_argument, NULL, DECAY },
@@ -96,6 +100,12 @@ static bool parse_unsigned(const char *text, unsigned most, unsigned *ret)
 	return true;
 }
 
+static bool parse_classes(const char *text, bool *ret_all)
+{
+	*ret_all = strcmp(text, "all") == 0;
+	return *ret_all || strcmp(text, "fit") == 0;
+}
+
 static bool take_number(struct options *o, int option, const char *text)
 {
 	switch (option) {
@@ -119,6 +129,8 @@ static bool take_number(struct options *o, int option, const char *text)
 		       o->records_per_page;
 	case SECONDS:
 		return parse_unsigned(text, 1000000, &o->seconds) && o->seconds;
+	case CLASSES:
+		return parse_classes(text, &o->all_classes);
 	case DECAY:
 		return parse_unsigned(text, 3600000, &o->decay_ms) &&
 		       o->decay_ms;
@@ -184,8 +196,8 @@ static uint64_t least_budget(const struct options *o)
 {
 	uint64_t ids = sizeof(struct leaf_head) +
 		       o->records_per_page * sizeof(struct leaf_id);
-	uint64_t page = SEG_MAX_BYTES + SEG_MAX_BYTES / 2 + 2 * ids;
-
+	uint64_t page = o->all_classes ? 3 * SEG_MAX_BYTES :
+			SEG_MAX_BYTES + SEG_MAX_BYTES / 2 + 2 * ids;
 	uint64_t least = 2 * (FRAGMENTS_MAX * SEG_MAX_BYTES + 2 * page);
 
 	/* the model has a seventh for each class */

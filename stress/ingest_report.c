@@ -76,13 +76,14 @@ int report_start(struct job *job)
 	printf("ingest: %u file%s, %llu bytes; memory from %s, "
 	       "budget %.1f MiB,\n        PageCache %.1f MiB, RecordPageCache "
 	       "%.1f MiB;\n        %u writers, %u readers, epochs of "
-	       "%u pairs, %u records a page; seed %llu\n",
+	       "%u pairs, %s%u records a page; seed %llu\n",
 	       o->file_count, o->file_count == 1 ? "" : "s",
 	       ULL(job->input.bytes), job->mem->ops->name,
 	       (double)o->budget_bytes / MIB,
 	       (double)o->page_cache_bytes / MIB,
 	       (double)o->record_cache_bytes / MIB, o->writers, o->readers,
-	       o->epoch, o->records_per_page, ULL(o->seed));
+	       o->epoch, o->all_classes ? "all classes, up to " : "",
+	       o->records_per_page, ULL(o->seed));
 	if (!o->quiet)
 		printf("progress: #pass; records and bytes packed a second, the"
 		       " time of the verification\n          included; memory;"
@@ -169,6 +170,17 @@ static void report_cache(struct job *job, struct mem_cache *cache,
 		job->mem->cache_ops->print_pins(cache);
 }
 
+static void report_classes(const struct figures *f)
+{
+	int c;
+
+	printf("  %-26s", "  of each class");
+	for (c = 0; c < SEG_CLASSES; c++)
+		printf("%s %d KiB: %llu", c ? "," : "",
+		       SEG_MIN_BYTES >> 10 << c, ULL(f->allocations_of[c]));
+	printf("\n");
+}
+
 static void report_memory(struct job *job, const struct timeline *timeline,
 			  const struct ending *ending)
 {
@@ -187,6 +199,7 @@ static void report_memory(struct job *job, const struct timeline *timeline,
 	    ULL(f.regions_unmapped));
 	row("segments", "%llu allocated, %llu released, %llu active",
 	    ULL(f.allocations), ULL(f.releases), ULL(f.active));
+	report_classes(&f);
 	row("at the limit", "%llu waits, %llu refusals", ULL(f.waits),
 	    ULL(f.refusals));
 	if (gated)

@@ -19,12 +19,14 @@
 #include "ingest_leaf.h"
 
 #define OPEN_MAX 64
+#define HALVINGS 8
 
 /* A page that waits for its next fragment. */
 struct open_page {
 	uint64_t key;
 	unsigned fragments;	/* written */
 	unsigned wanted;
+	unsigned records;	/* that the whole page may have */
 };
 
 struct turn {
@@ -126,8 +128,7 @@ static int append_record(struct writer *w)
  */
 static int fill_pair(struct writer *w)
 {
-	unsigned records = w->job->options->records_per_page;
-	uint64_t share = (uint64_t)records * (w->page.fragments + 1) /
+	uint64_t share = (uint64_t)w->page.records * (w->page.fragments + 1) /
 			 w->page.wanted;
 	int rc = 0;
 
@@ -195,6 +196,16 @@ static int fill_and_put(struct writer *w)
 	return rc == -ENOSPC ? 0 : rc;
 }
 
+/* With all classes, half as many again and again, as the dice have it. */
+static unsigned records_of_page(struct writer *w)
+{
+	unsigned records = w->job->options->records_per_page;
+
+	if (w->job->options->all_classes)
+		records >>= random_next(&w->random) % HALVINGS;
+	return records ? records : 1;
+}
+
 /* Most pages are written whole, some in two or three fragments. */
 static int new_page(struct writer *w)
 {
@@ -208,6 +219,7 @@ static int new_page(struct writer *w)
 		return rc;
 	w->page = (struct open_page){
 		.wanted = dice < 11 ? 1 : dice < 14 ? 2 : FRAGMENTS_MAX,
+		.records = records_of_page(w),
 	};
 	w->page_is_new = true;
 	return fill_and_put(w);

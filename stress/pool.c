@@ -2,8 +2,8 @@
 /*
  * Allocate and release across threads: all classes mixed, segments handed to
  * other threads through shared slots, threads that die with segments alive,
- * a budget so small that regions come and go, and wrong releases that must be
- * caught and change nothing.
+ * a budget so small that regions come and go and unused slices lose their
+ * backing, and wrong releases that must be caught and change nothing.
  *
  *   pool [THREADS]     one round with so many threads, else a table of rounds
  *
@@ -369,8 +369,12 @@ static void run(struct round *round, struct seat *seats, unsigned n,
 	stress_again();
 	for (unsigned i = 0; i < n; i++)
 		seat_start(&seats[i]);
-	while (wait_for_end(round, until_ns) && stress_now_ns() < until_ns)
+	while (wait_for_end(round, until_ns) && stress_now_ns() < until_ns) {
+		int ret = seg_pool_drain(round->pool, 0, NULL);
+
+		stress_check(!ret, "seg_pool_drain: %s", strerror(-ret));
 		replace(seats, n);
+	}
 	stress_run_for(0);
 	for (unsigned i = 0; i < n; i++)
 		stress_join(seats[i].thread);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Retiring against allocating: regions of four slices, a budget of a few
- * regions, idle regions given back after a millisecond, a thread that trims
- * all the time.  So nearly every take races with somebody who retires.
+ * regions, idle regions given back after a millisecond, a thread that trims,
+ * drains and decommits all the time.  So nearly every take races with somebody
+ * who retires, and many slices are charged again before they are taken.
  *
  * A prober looks for regions as a take does, but stops between the look and
  * the take: on a region that was retired meanwhile the take must fail and
@@ -99,20 +100,54 @@ static void *work(void *arg)
 	return NULL;
 }
 
-static void *trim(void *arg)
+static void trim(void)
 {
 	uint64_t bytes;
-	int ret;
+	int ret = seg_pool_trim(pool, &bytes);
 
+	stress_check(!ret, "seg_pool_trim: %s", strerror(-ret));
+	stress_add(&trims, 1);
+	stress_add(&trimmed_bytes, bytes);
+}
+
+static void drain(void)
+{
+	struct seg_drain d = { .size = sizeof(d) };
+	int ret = seg_pool_drain(pool, 50, &d);
+
+	stress_check(!ret, "seg_pool_drain: %s", strerror(-ret));
+	stress_check(!d.error, "drain: %s", strerror((int)d.error));
+}
+
+static void *give_back(void *arg)
+{
 	(void)arg;
-	while (!stress_over()) {
-		ret = seg_pool_trim(pool, &bytes);
-		stress_check(!ret, "seg_pool_trim: %s", strerror(-ret));
-		stress_add(&trims, 1);
-		stress_add(&trimmed_bytes, bytes);
+	for (unsigned i = 0; !stress_over(); i++) {
+		if (i % 4 == 0)
+			trim();
+		else if (i % 4 == 1)
+			drain();
+		else
+			budget_decommit(budget, 2 * SEG_MIN_BYTES);
+		stress_check_budget(budget);
 		sched_yield();
 	}
 	return NULL;
+}
+
+/* Of the two classes, by whoever wanted it. */
+static uint64_t decommitted(bool and_back)
+{
+	uint64_t bytes = 0;
+
+	for (int c = 0; c < 2; c++) {
+		struct class_pool *cp = &pool->node.pools[c];
+
+		/* relaxed: a sum */
+		bytes += u64_load_relaxed(and_back ? &cp->recommitted_bytes :
+						     &cp->decommitted_bytes);
+	}
+	return bytes;
 }
 
 /* In a read section, with a region found as a take finds it. */
@@ -172,6 +207,9 @@ static void report(double seconds)
 	printf("  takes that met a retired region: %" PRIu64
 	       ", all refused (%" PRIu64 " probes)\n",
 	       stress_value(&met_retired), stress_value(&probes));
+	printf("  decommitted        %10" PRIu64 " KiB, charged again %" PRIu64
+	       " KiB\n", decommitted(false) / 1024, decommitted(true) / 1024);
+	stress_check(decommitted(true) > 0, "nothing was charged again");
 	stress_check(s.refusals_total == stress_value(&refused),
 		     "%" PRIu64 " refusals counted, %" PRIu64 " seen",
 		     s.refusals_total, stress_value(&refused));
@@ -197,7 +235,7 @@ int main(void)
 	start_ns = stress_now_ns();
 	for (unsigned i = 0; i < workers; i++)
 		worker[i] = stress_start(work, (void *)(uintptr_t)(i + 1));
-	trimmer = stress_start(trim, NULL);
+	trimmer = stress_start(give_back, NULL);
 	prober = stress_start(probe_all, NULL);
 	stress_run_for(stress_seconds());
 	for (unsigned i = 0; i < workers; i++)

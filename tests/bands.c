@@ -110,7 +110,7 @@ static bool hint_is_right(uint32_t slot)
 	unsigned sets = sets_of(slot, &hint);
 
 	if (r)
-		band = bands_of(region_look(r), r->slices);
+		band = bands_of(r, region_look(r));
 	if (bands_has_hint(bands, slot) != (sets > 0))
 		return false;
 	if (band == BAND_NONE)
@@ -136,17 +136,28 @@ static void assert_pick(const struct region *expected)
 	assert_ptr_equal(r, expected);
 }
 
+static unsigned band_with_cold(uint32_t unused, uint32_t cold, uint32_t slices)
+{
+	struct region r = { .slices = slices };
+
+	u64_store_relaxed(&r.cold, word_next(0, 0, cold));
+	return bands_of(&r, word_next(0, 0, unused));
+}
+
 static unsigned band(uint32_t unused, uint32_t slices)
 {
-	return bands_of(word_next(0, 0, unused), slices);
+	return band_with_cold(unused, 0, slices);
 }
 
 /* Quarters; nothing and everything are apart. */
 static void test_bands_are_quarters(void **state)
 {
 	const uint32_t slices[] = { 4, 8, 100, REGION_MAX_SLICES };
+	struct region r = { .slices = 8 };
 
 	(void)state;
+	assert_int_equal(bands_of(&r, word_next(0, 0, 8) | REGION_RETIRED),
+			 BAND_NONE);
 	for (int i = 0; i < 4; i++) {
 		uint32_t n = slices[i], quarter = n / 4;
 
@@ -158,8 +169,6 @@ static void test_bands_are_quarters(void **state)
 								  q);
 		for (unsigned q = 1; q < 4; q++)
 			assert_int_equal(band(q * quarter, n), q - 1);
-		assert_int_equal(bands_of(word_next(0, 0, n) | REGION_RETIRED,
-					  n), BAND_NONE);
 	}
 }
 
@@ -172,6 +181,17 @@ static void test_bands_of_small_regions(void **state)
 	assert_int_equal(band(1, 3), BAND_FULLEST);
 	assert_int_equal(band(2, 3), 1);
 	assert_int_equal(band(3, 3), BAND_SPARE);
+}
+
+/* What is cold is free, but only what is unused can be taken. */
+static void test_bands_count_cold_slices_as_free(void **state)
+{
+	(void)state;
+	assert_int_equal(band_with_cold(0, 8, 8), BAND_NONE);
+	assert_int_equal(band_with_cold(1, 0, 8), BAND_FULLEST);
+	assert_int_equal(band_with_cold(1, 2, 8), 1);
+	assert_int_equal(band_with_cold(1, 6, 8), BAND_SPARSEST);
+	assert_int_equal(band_with_cold(1, 7, 8), BAND_SPARE);
 }
 
 static void test_empty_bands(void **state)
@@ -383,7 +403,7 @@ static void test_thousands_of_regions(void **state)
 	for (int i = 0; i < 5; i++) {
 		struct region *r = region_at(fuller[i]);
 
-		while (bands_of(region_look(r), SLICES) != BAND_FULLEST)
+		while (bands_of(r, region_look(r)) != BAND_FULLEST)
 			assert_true(take(r, &slice));
 		bands_settle(bands, r->slot);
 		assert_pick(r);
@@ -512,6 +532,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bands_are_quarters),
 		cmocka_unit_test(test_bands_of_small_regions),
+		cmocka_unit_test(test_bands_count_cold_slices_as_free),
 		bands_test(test_empty_bands),
 		bands_test(test_fullest_comes_first_and_spares_last),
 		bands_test(test_a_release_brings_the_hint_back),

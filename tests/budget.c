@@ -31,7 +31,8 @@ static void test_create_refuses_bad_options(void **state)
 	assert_int_equal(seg_budget_create(NULL, &b), -EINVAL);
 	assert_int_equal(create(size, UNIT, NULL), -EINVAL);
 	assert_int_equal(create(0, UNIT, &b), -EINVAL);
-	assert_int_equal(create(size - 1, UNIT, &b), -EINVAL);
+	assert_int_equal(create(offsetof(struct seg_budget_options, parent) - 1,
+				UNIT, &b), -EINVAL);
 	longer.surplus[8] = 1;
 	assert_int_equal(create(sizeof(longer), UNIT, &b), -EINVAL);
 	longer.surplus[8] = 0;

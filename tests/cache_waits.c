@@ -82,7 +82,7 @@ static void test_who_is_busy_is_asked_again(void **state)
 	reclaim_join(&all, &busy.reclaimer);
 	reclaim_join(&all, &empty.reclaimer);
 	for (unsigned i = 0; i < 100; i++) {
-		assert_int_equal(reclaim_ask(&all, 100), 1);
+		assert_int_equal(reclaim_ask(&all, 100, RECLAIM_WILLING), 1);
 		assert_int_equal(busy.calls, i + 1);
 		left_alone += empty.calls <= i;
 	}

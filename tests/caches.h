@@ -128,11 +128,16 @@ static inline void box_check(struct box *box)
 
 	box_settle(box);
 	s = cache_stats(box->cache);
+	/* If values waited just now, they may be on their way out. */
+	if (s.deferred_weight == 0)
+		s = cache_stats(box->cache);
 	assert_true(seg_cache_is_valid(box->cache));
 	assert_int_equal(s.entries, s.inserts_total - all_that_left(&s) -
 				    s.takes_total);
 	assert_true(s.weight <= s.max_weight);
-	assert_int_equal(s.released_total, box_heard(box));
+	assert_true(s.released_total <= box_heard(box));
+	if (s.deferred_weight == 0)
+		assert_int_equal(s.released_total, box_heard(box));
 	if (s.pinned_weight == 0 && s.deferred_weight == 0)
 		assert_int_equal(s.released_total, all_that_left(&s));
 }

@@ -70,7 +70,8 @@ static void *open_region(void)
 {
 	struct taken t;
 
-	assert_int_equal(class_pool_open(&f->pool, REGION, &t), OPEN_DONE);
+	assert_int_equal(class_pool_open(&f->pool, REGION, SLICES, &t),
+			 OPEN_DONE);
 	assert_non_null(t.segment);
 	assert_true(t.fresh);
 	return t.segment;
@@ -173,7 +174,8 @@ static void test_open_without_budget(void **state)
 	struct taken t = { .segment = &t };
 
 	(void)state;
-	assert_int_equal(class_pool_open(&f->pool, LIMIT + SLICE, &t),
+	assert_int_equal(class_pool_open(&f->pool, LIMIT + SLICE,
+					 LIMIT / SLICE + 1, &t),
 			 OPEN_NO_BUDGET);
 	assert_null(t.segment);
 	assert_int_equal(charged(), 0);
@@ -208,7 +210,9 @@ static int open_without_room(void *arg)
 	limit.rlim_cur = limit.rlim_max;
 	if (setrlimit(RLIMIT_AS, &limit))
 		return 1;
-	if (class_pool_open(&f->pool, room->bytes, &t) != OPEN_NO_MEMORY)
+	if (class_pool_open(&f->pool, room->bytes,
+			    (uint32_t)(room->bytes / SLICE), &t) !=
+	    OPEN_NO_MEMORY)
 		return 2;
 	keeper_flush();
 	if (t.segment || charged() || class_pool_sum(&f->pool).regions)
@@ -420,6 +424,7 @@ static void test_valid_sees_wrong_counters(void **state)
 	struct atomic_u64 *const counters[] = {
 		&cp->regions_mapped, &cp->regions_retired,
 		&cp->deferred_bytes, &cp->mapped.value,
+		&cp->cold_bytes, &cp->deferred_cold_bytes,
 		&cp->allocations.stripe[0].value,
 		&cp->releases.stripe[3].value,
 	};
@@ -441,9 +446,9 @@ static void test_valid_sees_a_wrong_region(void **state)
 	struct region *r = region_of(segment);
 
 	(void)state;
-	r->charged_bytes++;
+	r->bytes++;
 	assert_false(class_pool_is_valid(&f->pool));
-	r->charged_bytes--;
+	r->bytes--;
 	u64_add_relaxed(&r->generations[1], 1);
 	assert_false(class_pool_is_valid(&f->pool));
 	u64_sub_relaxed(&r->generations[1], 1);
@@ -506,7 +511,7 @@ static void step_take(void)
 	struct taken t = class_pool_take(&f->pool);
 
 	if (!t.segment &&
-	    class_pool_open(&f->pool, REGION, &t) == OPEN_DONE)
+	    class_pool_open(&f->pool, REGION, SLICES, &t) == OPEN_DONE)
 		model.opened++;
 	if (!t.segment) {
 		assert_int_equal(charged(), LIMIT);
@@ -586,7 +591,8 @@ static void *use_segments(void *arg)
 		while (n < 1 + i % 3) {
 			struct taken t = class_pool_take(&f->pool);
 
-			if (!t.segment && class_pool_open(&f->pool, REGION, &t))
+			if (!t.segment &&
+			    class_pool_open(&f->pool, REGION, SLICES, &t))
 				break;
 			held[n] = t.segment;
 			held[n][0] = held[n][511] = me << 32 | i;

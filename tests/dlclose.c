@@ -122,7 +122,8 @@ static void use_a_cache(void)
 
 static void use_from_threads(void)
 {
-	struct seg_budget_options limit = { sizeof(limit), 64 * MIB };
+	struct seg_budget_options limit = { .size = sizeof(limit),
+					    .limit_bytes = 64 * MIB };
 	struct seg_pool_options o = { .size = sizeof(o), .decay_ms = 5 };
 	struct seg_pool *pool = NULL;
 	unsigned before = threads_now();
@@ -194,7 +195,8 @@ static void *outlive(void *arg)
 
 static void test_threads_that_outlive_it(void **state)
 {
-	struct seg_budget_options limit = { sizeof(limit), 64 * MIB };
+	struct seg_budget_options limit = { .size = sizeof(limit),
+					    .limit_bytes = 64 * MIB };
 	struct seg_pool_options po = { .size = sizeof(po) };
 	struct outlives o;
 	struct threads threads;

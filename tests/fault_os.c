@@ -176,6 +176,31 @@ int os_unmap(void *base, size_t bytes)
 	return ret;
 }
 
+static int advise(void *base, size_t bytes, int advice)
+{
+	int saved = errno;
+	int ret = 0;
+
+	if (fails(FAULT_ADVISE))
+		return -ENOMEM;
+	if (madvise(base, bytes, advice))
+		ret = -errno;
+	errno = saved;
+	return ret;
+}
+
+int os_discard(void *base, size_t bytes)
+{
+	return advise(base, bytes, MADV_DONTNEED);
+}
+
+int os_use_small_pages(void *base, size_t bytes)
+{
+	int ret = advise(base, bytes, MADV_NOHUGEPAGE);
+
+	return ret == -EINVAL ? 0 : ret;
+}
+
 void *os_calloc(size_t count, size_t bytes)
 {
 	size_t whole = (count * bytes + 63) / 64 * 64;

@@ -120,6 +120,39 @@ static void test_the_child_gives_back_by_itself(void **state)
 	end_both(s.pool, s.budget);
 }
 
+/* What is cold and what is charged is as in the parent, and the child's own:
+ * it discards and charges its own copies. */
+static int child_drains(void *ctx)
+{
+	struct scene *s = ctx;
+	struct seg_drain d = { .size = sizeof(d) };
+	uint64_t before = charged(s->budget);
+
+	require(seg_pool_is_valid(s->pool));
+	require(charged(s->budget) == figures(s->pool, SEG_ALL).charged_bytes);
+	alloc_and_release_each_class(s->pool);
+	require(seg_pool_drain(s->pool, 0, &d) == 0);
+	require(d.kept_bytes == d.active_bytes);
+	require(charged(s->budget) == before);
+	return child_uses_all(ctx);
+}
+
+static void test_the_child_decommits_by_itself(void **state)
+{
+	struct scene s = scene_begin(600000);
+	struct seg_drain d = { .size = sizeof(d) };
+
+	(void)state;
+	assert_int_equal(seg_pool_drain(s.pool, 0, &d), 0);
+	assert_true(d.decommitted_bytes > 0);
+	assert_int_equal(run_in_child(child_drains, &s), 0);
+	assert_int_equal(charged(s.budget), d.kept_bytes);
+	assert_int_equal(s.segment[1], 'p');
+	alloc_and_release_each_class(s.pool);
+	assert_true(seg_pool_is_valid(s.pool));
+	scene_end(&s);
+}
+
 static int child_forks(void *ctx)
 {
 	require(run_in_child(child_decays, ctx) == 0);
@@ -278,6 +311,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_both_go_on),
+		cmocka_unit_test(test_the_child_decommits_by_itself),
 		cmocka_unit_test(test_the_child_gives_back_by_itself),
 		cmocka_unit_test(test_a_grandchild),
 		cmocka_unit_test(test_the_child_at_the_limit),

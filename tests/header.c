@@ -25,6 +25,10 @@ static void test_constants(void **state)
 	assert_int_equal(SEG_CAUSE_EVICTED, 1);
 	assert_int_equal(SEG_CAUSE_DESTROYED, 7);
 	assert_int_equal(SEG_PINS_MOST, 8);
+	assert_int_equal(SEG_REFUSED_LIMIT, 1);
+	assert_int_equal(SEG_REFUSED_IN_USE, 8);
+	assert_int_equal(SEG_HOLDER_BUDGET, 2);
+	assert_int_equal(SEG_PRIORITY_CACHE, 0);
 	assert_string_equal(seg_version(), PACKAGE_VERSION);
 }
 
@@ -39,12 +43,14 @@ static void test_layout(void **state)
 	assert_int_equal(offsetof(struct seg_txlog_options, size), 0);
 	if (sizeof(void *) != 8)
 		return;
-	assert_int_equal(sizeof(struct seg_budget_options), 16);
-	assert_int_equal(sizeof(struct seg_budget_stats), 96);
+	assert_int_equal(sizeof(struct seg_budget_options), 40);
+	assert_int_equal(sizeof(struct seg_budget_stats), 152);
 	assert_int_equal(sizeof(struct seg_pool_options), 72);
-	assert_int_equal(sizeof(struct seg_pool_stats), 168);
+	assert_int_equal(sizeof(struct seg_pool_stats), 184);
 	assert_int_equal(sizeof(struct seg_handle), 24);
-	assert_int_equal(sizeof(struct seg_region_info), 48);
+	assert_int_equal(sizeof(struct seg_region_info), 56);
+	assert_int_equal(sizeof(struct seg_sparse_region), 56);
+	assert_int_equal(sizeof(struct seg_drain), 544);
 	assert_int_equal(sizeof(struct seg_txlog_options), 16);
 }
 
@@ -63,8 +69,13 @@ static void test_layout_of_caches(void **state)
 	assert_int_equal(sizeof(struct seg_pin), 32);
 	assert_int_equal(sizeof(struct seg_cache_entry_info), 48);
 	assert_int_equal(sizeof(struct seg_pin_info), 32);
-	assert_int_equal(sizeof(struct seg_pin_report), 536);
-	assert_int_equal(sizeof(struct seg_refusal), 616);
+	assert_int_equal(sizeof(struct seg_tag_sum), 32);
+	assert_int_equal(sizeof(struct seg_pin_report), 792);
+	assert_int_equal(sizeof(struct seg_refusal_class), 40);
+	assert_int_equal(sizeof(struct seg_holder), 40);
+	assert_int_equal(sizeof(struct seg_reclaimer_info), 56);
+	assert_int_equal(sizeof(struct seg_reclaimer_options), 40);
+	assert_int_equal(sizeof(struct seg_refusal), 2016);
 }
 
 static void test_null_budget_and_pool(void **state)
@@ -84,6 +95,32 @@ static void test_null_budget_and_pool(void **state)
 	assert_int_equal(seg_pool_trim(NULL, NULL), -EINVAL);
 	assert_int_equal(seg_pool_stats(NULL, SEG_ALL, SEG_ALL, &pool_stats),
 			 -EINVAL);
+}
+
+static uint64_t never_give(void *ctx, uint64_t bytes)
+{
+	(void)ctx;
+	(void)bytes;
+	return 0;
+}
+
+static void test_null_at_the_limit(void **state)
+{
+	struct seg_reclaimer_options options;
+	char text[2] = "x";
+
+	(void)state;
+	memset(&options, 0, sizeof(options));
+	options.size = sizeof(options);
+	options.fn = never_give;
+	assert_int_equal(seg_budget_add_reclaimer(NULL, &options), -EINVAL);
+	assert_int_equal(seg_budget_remove_reclaimer(NULL, never_give, NULL),
+			 -EINVAL);
+	assert_int_equal(seg_pool_stats_json(NULL, text, 1), -EINVAL);
+	assert_int_equal(seg_pool_stats_prometheus(NULL, "", text, 1),
+			 -EINVAL);
+	assert_int_equal(seg_refusal_json(NULL, text, 1), -EINVAL);
+	assert_string_equal(text, "x");
 }
 
 static void test_null_segment(void **state)
@@ -273,6 +310,7 @@ int main(void)
 		cmocka_unit_test(test_layout),
 		cmocka_unit_test(test_layout_of_caches),
 		cmocka_unit_test(test_null_budget_and_pool),
+		cmocka_unit_test(test_null_at_the_limit),
 		cmocka_unit_test(test_null_segment),
 		cmocka_unit_test(test_null_region_and_page),
 		cmocka_unit_test(test_null_txlog),

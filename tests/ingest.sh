@@ -88,6 +88,11 @@ caches --page-cache 4K --record-cache 4K
 caches --page-cache 1G --record-cache 1G --budget 6M --records-per-page 256
 caches --page-cache 256K --record-cache 512K --short-reads
 
+# Pages of random sizes: each class is used
+good "$(size "${three[@]}")" "${three[@]}" --budget 8M --epoch 16 --classes all
+grep 'of each class' "$tmp/out" | tr ',' '\n' |
+	awk '$NF > 0 { n++ } END { exit n != 7 }' || fail "not all classes"
+
 # The old way: it ends well if nothing comes to its limit, else out of memory;
 # the listener is never called.
 good "$(size "$tmp/lines")" "$tmp/lines" --before --budget 256M
@@ -115,6 +120,7 @@ refused 2 'no file is named'
 refused 2 'bogus' --bogus "$tmp/lines"
 refused 2 'not a good value: 12Q' --budget 12Q "$tmp/lines"
 refused 2 'not a good value: 0' --writers 0 "$tmp/lines"
+refused 2 'not a good value: some' --classes some "$tmp/lines"
 refused 2 'are needed' --budget 1M "$tmp/lines"
 refused 2 'out of range (4 KiB to 16 TiB - 4 KiB)' --budget 17000G "$tmp/lines"
 refused 2 'out of range' --budget 4095 "$tmp/lines"

@@ -113,21 +113,65 @@ static void test_a_short_deadline_is_served(void **state)
 	end_both(pool, b);
 }
 
-/* Who does not wait has idle regions retired, but only as much as it needs. */
-static void test_no_more_is_retired_than_wanted(void **state)
+/* A stalled grace period: idle memory of another class serves all the same,
+ * and no more is taken from it than a batch beyond what is needed. */
+static void test_a_grace_period_is_not_waited_for(void **state)
 {
-	struct seg_budget *b = new_budget(16 * MIB);
+	struct seg_budget *b = new_budget(4 * MIB);
 	struct seg_pool *pool = make_pool(b);
-	unsigned n = fill(pool, slice_of(6), 16 * MIB);
+	unsigned n = fill(pool, slice_of(6), 4 * MIB);
+	uint64_t batch = 4 * MIB / 256 > slice_of(6) ? 4 * MIB / 256 :
+						       slice_of(6);
 
 	(void)state;
 	empty(pool, n);
-	assert_int_equal(figures(pool, 6).spare_regions, 4);
 	rcu_enter();			/* nothing is unmapped meanwhile */
-	for (int i = 0; i < 4; i++)
-		assert_null(alloc_without_wait(pool, 1));
+	for (unsigned i = 0; i < MOST; i++) {
+		uint64_t used = (i + 1) * slice_of(0);
+
+		held[i] = alloc_without_wait(pool, 1);
+		require(held[i]);
+		require(charged(b) <= 4 * MIB);
+		require(figures(pool, 6).unused * slice_of(6) + used + batch >=
+			4 * MIB);
+	}
+	require(!alloc_without_wait(pool, 1));
 	rcu_leave();
-	assert_int_equal(figures(pool, 6).regions, 3);
+	assert_int_equal(budget_stats(b).waits_total, 0);
+	empty(pool, MOST);
+	end_both(pool, b);
+}
+
+/* P6: unused slices here and there, of small classes, serve a large one. */
+static void test_scattered_slices_serve_a_large_class(void **state)
+{
+	struct seg_budget *b = new_budget(4 * MIB);
+	struct seg_pool *pool = make_pool(b);
+	void *large[8];
+	uint64_t active;
+
+	(void)state;
+	require(fill(pool, slice_of(0), 4 * MIB) == MOST);
+	for (unsigned i = 0; i < MOST; i += 2)
+		assert_int_equal(seg_release(pool, held[i]), 0);
+	for (int i = 0; i < 8; i++) {
+		large[i] = alloc_without_wait(pool, slice_of(6));
+		assert_non_null(large[i]);
+		memset(large[i], 'l', slice_of(6));
+	}
+	active = figures(pool, SEG_ALL).active_bytes;
+	assert_int_equal(active, 4 * MIB);
+	assert_int_equal(charged(b), 4 * MIB);
+	assert_int_equal(figures(pool, 0).decommitted, MOST / 2);
+	assert_null(alloc_without_wait(pool, 1));
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(seg_release(pool, large[i]), 0);
+	for (unsigned i = 0; i < MOST; i += 2) {
+		held[i] = alloc_without_wait(pool, slice_of(0));
+		assert_non_null(held[i]);
+		assert_int_equal(*(char *)held[i], 0);
+	}
+	empty(pool, MOST);
 	end_both(pool, b);
 }
 
@@ -150,7 +194,7 @@ static void test_a_budget_of_one_slice(void **state)
 	}
 }
 
-/* P6: one pool's idle regions serve the other. */
+/* P6: what one pool does not use serves the other. */
 static void test_pools_shed_for_each_other(void **state)
 {
 	struct seg_budget *b = new_budget(MIB);
@@ -161,7 +205,7 @@ static void test_pools_shed_for_each_other(void **state)
 		struct seg_pool *pool = pools[i % 2];
 
 		empty(pool, fill(pool, slice_of(i), MIB));
-		assert_int_equal(figures(pools[(i + 1) % 2], SEG_ALL).regions,
+		assert_int_equal(figures(pools[(i + 1) % 2], SEG_ALL).unused,
 				 0);
 	}
 	end_pool(pools[0]);
@@ -320,7 +364,6 @@ static void test_a_raise_serves_a_waiter(void **state)
 	end_both(pool, b);
 }
 
-/* The other class must be idle in whole regions, and unmapped. */
 static void test_another_class_serves_a_waiter(void **state)
 {
 	struct seg_budget *b = new_budget(MIB);
@@ -333,7 +376,7 @@ static void test_another_class_serves_a_waiter(void **state)
 	wait_for_waiters(b, 1);
 	empty(pool, n);
 	waiter_is_served(&w);
-	assert_true(figures(pool, 0).regions_retired_total > 0);
+	assert_true(figures(pool, 0).decommitted > 0);
 	end_both(pool, b);
 }
 
@@ -430,7 +473,8 @@ static void test_a_refusal_is_counted_and_logged(void **state)
 	held[0] = seg_alloc(pool, 64 * KIB);
 	assert_int_equal(recorder_count(&e.lines), 0);
 	assert_null(seg_alloc(pool, 5000));
-	assert_int_equal(recorder_count(&e.lines), 1);
+	assert_int_equal(recorder_count(&e.lines), 2);
+	assert_int_equal(strncmp(e.lines.line[1], "Refusal record: {", 17), 0);
 	assert_int_equal(e.lines.level[0], SEG_LOG_ERROR);
 	assert_int_equal(sscanf(e.lines.line[0], "Allocation refused: size=5000"
 				", pool 1, waited %llu ms", &waited), 1);
@@ -484,6 +528,55 @@ static void test_lowering_the_limit(void **state)
 	end_both(pool, b);
 }
 
+/* Takes all there is in the largest class, until it is told to stop. */
+struct taker {
+	struct seg_pool *pool;
+	struct atomic_u32 stop;
+};
+
+static void *take_and_empty(void *arg)
+{
+	struct taker *t = arg;
+	void *taken[16 * MIB / SEG_MAX_BYTES];
+	unsigned n = 0;
+
+	while (!u32_load_acquire(&t->stop)) {
+		while ((taken[n] = alloc_without_wait(t->pool, SEG_MAX_BYTES)))
+			n++;
+		while (n)
+			require(seg_release(t->pool, taken[--n]) == 0);
+	}
+	return NULL;
+}
+
+/* What others at the limit have in hand of an empty pool does not keep it from
+ * being destroyed. */
+static void test_an_empty_pool_is_destroyed_at_the_limit(void **state)
+{
+	enum { ROUNDS = 1000, PAGES = 2000 };
+	static void *taken[PAGES];
+	struct seg_budget *b = new_budget(8 * MIB);
+	struct taker t = { .pool = make_pool(b) };
+	struct threads thread;
+
+	(void)state;
+	threads_start(&thread, 1, take_and_empty, &t, 0);
+	for (int i = 0; i < ROUNDS; i++) {
+		struct seg_pool *pool = make_pool(b);
+		unsigned n = 0;
+
+		while (n < PAGES && (taken[n] = alloc_without_wait(pool, 1)))
+			n++;
+		while (n)
+			assert_int_equal(seg_release(pool, taken[--n]), 0);
+		assert_int_equal(seg_pool_destroy(pool), 0);
+	}
+	/* release -> take_and_empty() */
+	u32_store_release(&t.stop, 1);
+	assert_int_equal(threads_join(&thread), 0);
+	end_both(t.pool, b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -491,7 +584,8 @@ int main(void)
 		cmocka_unit_test(test_the_remainder_of_the_limit_is_used),
 		cmocka_unit_test(test_a_raised_limit_has_large_regions),
 		cmocka_unit_test(test_a_short_deadline_is_served),
-		cmocka_unit_test(test_no_more_is_retired_than_wanted),
+		cmocka_unit_test(test_a_grace_period_is_not_waited_for),
+		cmocka_unit_test(test_scattered_slices_serve_a_large_class),
 		cmocka_unit_test(test_a_budget_of_one_slice),
 		cmocka_unit_test(test_pools_shed_for_each_other),
 		cmocka_unit_test(test_no_wait_refuses_at_once),
@@ -506,6 +600,7 @@ int main(void)
 		cmocka_unit_test(test_a_refusal_is_counted_and_logged),
 		cmocka_unit_test(test_limits_that_are_none),
 		cmocka_unit_test(test_lowering_the_limit),
+		cmocka_unit_test(test_an_empty_pool_is_destroyed_at_the_limit),
 	};
 
 	return run_group(tests);

@@ -143,7 +143,9 @@ static uint64_t open_spare(int c)
 	struct region *r;
 	struct taken t;
 
-	assert_int_equal(class_pool_open(cp, bytes, &t), OPEN_DONE);
+	assert_int_equal(class_pool_open(cp, bytes,
+					 (uint32_t)(bytes / cp->slice_bytes),
+					 &t), OPEN_DONE);
 	rcu_enter();
 	r = region_table_find(&f->allocator.table, t.segment, NULL);
 	assert_true(region_disown(r, 0));

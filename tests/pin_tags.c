@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Who pins (P12): lib/pin_tags.h, the report in its order, and what a cache
- * that can't be destroyed says, word for word.  (Nobody knew for months what
- * was never closed: the list of it held it itself.)
+ * Who pins (P12): lib/pin_tags.h, the report in its order, the sums of tags
+ * (lib/pin_sums.h) beside the true ones, and what a cache that can't be
+ * destroyed says, word for word.  (Nobody knew for months what was never
+ * closed: the list of it held it itself.)
  */
 #include "caches.h"
 
-#include "pin_tags.h"
+#include "pin_sums.h"
 
 enum { THREADS = 4, TURNS = 5000, MANY = 2000 };
 
@@ -41,8 +42,11 @@ static uint64_t add(uint64_t tag, uint64_t weight)
 static struct seg_pin_report report(void)
 {
 	struct seg_pin_report r = { .size = sizeof(r) };
+	struct pin_sums s = { .longest = r.longest, .biggest = r.biggest };
 
-	pin_tags_report(&tags, &r);
+	pin_sums_add(&s, &tags);
+	pin_sums_heaviest(&s, r.tags);
+	r.tagged = s.tagged;
 	return r;
 }
 
@@ -54,6 +58,7 @@ static void test_none(void **state)
 	assert_int_equal(r.tagged, 0);
 	assert_int_equal(r.longest[0].tag, 0);
 	assert_int_equal(r.biggest[0].tag, 0);
+	assert_int_equal(r.tags[0].tag, 0);
 	assert_false(pin_tags_drop(&tags, 1));
 	assert_int_equal(pin_tags_bytes(&tags), 0);
 }
@@ -120,6 +125,147 @@ static void test_many_records(void **state)
 		assert_true(pin_tags_drop(&tags, token[i]));
 	assert_int_equal(report().tagged, 0);
 }
+
+/* ---- the sums of tags ---- */
+
+/* So many pins of a tag; their tokens. */
+static void add_pins(uint64_t *token, unsigned pins, uint64_t tag,
+		     uint64_t weight)
+{
+	for (unsigned i = 0; i < pins; i++)
+		token[i] = add(tag, weight);
+}
+
+static void drop_pins(const uint64_t *token, unsigned pins)
+{
+	for (unsigned i = 0; i < pins; i++)
+		assert_true(pin_tags_drop(&tags, token[i]));
+}
+
+static void assert_tag(struct seg_tag_sum sum, uint64_t tag, uint64_t pins,
+		       uint64_t weight)
+{
+	assert_int_equal(sum.tag, tag);
+	assert_int_equal(sum.pins, pins);
+	assert_int_equal(sum.weight, weight);
+}
+
+/* The heaviest first, whether in few pins or in many. */
+static void test_the_sums_of_tags(void **state)
+{
+	uint64_t token[9];
+	struct seg_pin_report r;
+
+	(void)state;
+	add_pins(token, 5, 1, 10);
+	add_pins(token + 5, 1, 2, 70);
+	add_pins(token + 6, 3, UINT64_MAX, 20);
+	r = report();
+	assert_tag(r.tags[0], 2, 1, 70);
+	assert_tag(r.tags[1], UINT64_MAX, 3, 60);
+	assert_tag(r.tags[2], 1, 5, 50);
+	assert_tag(r.tags[3], 0, 0, 0);
+	assert_int_equal(r.longest[0].tag, 1);
+	assert_int_equal(r.tags[2].longest_ns, r.longest[0].held_ns);
+	drop_pins(token + 5, 1);
+	r = report();
+	assert_tag(r.tags[0], UINT64_MAX, 3, 60);
+	assert_tag(r.tags[1], 1, 5, 50);
+	drop_pins(token, 5);
+	drop_pins(token + 6, 3);
+}
+
+static void test_more_tags_than_places(void **state)
+{
+	uint64_t token[SEG_PINS_MOST + 4];
+	struct seg_pin_report r;
+
+	(void)state;
+	for (uint64_t i = 0; i < SEG_PINS_MOST + 4; i++)
+		token[i] = add(i + 1, (i * 5) % 12 + 1);
+	r = report();
+	for (uint64_t i = 0; i < SEG_PINS_MOST; i++) {
+		assert_int_equal(r.tags[i].weight, 12 - i);
+		assert_int_equal(((r.tags[i].tag - 1) * 5) % 12 + 1, 12 - i);
+	}
+	drop_pins(token, SEG_PINS_MOST + 4);
+}
+
+/* Two caches: the same tag is one. */
+static void test_the_sums_of_two(void **state)
+{
+	struct seg_pin_report r = { .size = sizeof(r) };
+	struct pin_sums s = { .longest = r.longest, .biggest = r.biggest };
+	uint64_t token = add(7, 40);
+
+	(void)state;
+	pin_sums_add(&s, &tags);
+	drop_pins(&token, 1);
+	token = add(7, 2);
+	pin_sums_add(&s, &tags);
+	pin_sums_heaviest(&s, r.tags);
+	assert_int_equal(s.tagged, 2);
+	assert_tag(r.tags[0], 7, 2, 42);
+	assert_tag(r.tags[1], 0, 0, 0);
+	assert_int_equal(r.biggest[1].weight, 2);
+	drop_pins(&token, 1);
+}
+
+/* All that is promised of more tags than there is room for, against the true
+ * sums: some heavy tags in many small pins among a crowd. */
+enum { CROWD = 300, HEAVY = 5 };
+
+static void check_sums(const struct pin_sums *s, const uint64_t *weight,
+		       const uint64_t *pins, uint64_t all)
+{
+	uint64_t found = 0;
+
+	assert_int_equal(s->tags, PIN_SUMS_TAGS);
+	for (unsigned i = 0; i < s->tags; i++) {
+		const struct pin_sum *p = &s->tag[i];
+		uint64_t tag = p->sum.tag;
+
+		assert_true(tag > 0 && tag <= CROWD);
+		assert_true(p->sum.weight && p->sum.weight <= weight[tag]);
+		assert_true(p->sum.pins && p->sum.pins <= pins[tag]);
+		assert_true(weight[tag] <= p->sum.weight + p->lost);
+		assert_true(p->lost <= all / PIN_SUMS_TAGS);
+		found += weight[tag] > all / PIN_SUMS_TAGS;
+	}
+	for (uint64_t tag = 1; tag <= CROWD; tag++)
+		found -= weight[tag] > all / PIN_SUMS_TAGS;
+	assert_int_equal(found, 0);
+}
+
+static void test_a_crowd_of_tags(void **state)
+{
+	uint64_t seed = random_seed(11), all = 0;
+	uint64_t weight[CROWD + 1] = { 0 }, pins[CROWD + 1] = { 0 };
+	static uint64_t token[MANY];
+	struct seg_pin_report r = { .size = sizeof(r) };
+	struct pin_sums s = { .longest = r.longest, .biggest = r.biggest };
+
+	(void)state;
+	for (int i = 0; i < MANY; i++) {
+		uint64_t heavy = random_below(&seed, 10) < 6;
+		uint64_t tag = 1 + random_below(&seed, heavy ? HEAVY : CROWD);
+		uint64_t w = 1 + random_below(&seed, 100);
+
+		token[i] = add(tag, w);
+		weight[tag] += w;
+		pins[tag]++;
+		all += w;
+	}
+	pin_sums_add(&s, &tags);
+	assert_int_equal(s.tagged, MANY);
+	check_sums(&s, weight, pins, all);
+	pin_sums_heaviest(&s, r.tags);
+	for (int i = 0; i < HEAVY; i++)
+		assert_true(r.tags[i].tag <= HEAVY);
+	drop_pins(token, MANY);
+}
+
+/* ---- several threads ---- */
 
 /* A report shows a record of one pin's, never half of two; and of two drops
  * with one token one wins. */
@@ -210,11 +356,15 @@ static void test_pins_with_and_without_tags(void **state)
 	assert_int_equal(r.longest[2].tag, 0);
 	assert_int_equal(r.biggest[0].tag, 8);
 	assert_int_equal(r.biggest[0].weight, 500);
+	assert_tag(r.tags[0], 8, 1, 500);
+	assert_tag(r.tags[1], 7, 1, 300);
+	assert_tag(r.tags[2], 0, 0, 0);
 	/* Tagged anew: one record, which is the youngest now. */
 	tag_it(&a, 9);
 	r = pins_of(box);
 	assert_int_equal(r.tagged, 2);
 	assert_int_equal(r.longest[1].tag, 9);
+	assert_tag(r.tags[1], 9, 1, 300);
 	unpin(&a);
 	assert_int_equal(pins_of(box).tagged, 1);
 	unpin(&b);
@@ -271,6 +421,11 @@ static void test_reports_of_other_versions(void **state)
 	assert_int_equal(seg_cache_pins(box->cache, &r), 0);
 	assert_int_equal(r.tagged, 1);
 	assert_int_equal(r.longest[0].tag, 4711);
+	r.size = offsetof(struct seg_pin_report, tags);
+	r.tags[0].tag = 4711;
+	assert_int_equal(seg_cache_pins(box->cache, &r), 0);
+	assert_int_equal(r.biggest[0].tag, 7);
+	assert_int_equal(r.tags[0].tag, 4711);
 	unpin(&a);
 	box_end(box);
 }
@@ -340,6 +495,10 @@ int main(void)
 		tags_test(test_a_token_is_good_once),
 		tags_test(test_the_order_of_a_report),
 		tags_test(test_many_records),
+		tags_test(test_the_sums_of_tags),
+		tags_test(test_more_tags_than_places),
+		tags_test(test_the_sums_of_two),
+		tags_test(test_a_crowd_of_tags),
 		tags_test(test_threads_tag_and_report),
 		cmocka_unit_test(test_pins_with_and_without_tags),
 		cmocka_unit_test(test_a_copy_with_a_tag),

@@ -181,10 +181,10 @@ static void test_budget_options(void **state)
 	o.limit_bytes = 8191;
 	assert_int_equal(seg_budget_create(NULL, &b), -EINVAL);
 	assert_int_equal(seg_budget_create(&o, NULL), -EINVAL);
-	o.size--;
+	o.size = offsetof(struct seg_budget_options, parent) - 1;
 	assert_int_equal(seg_budget_create(&o, &b), -EINVAL);
 	assert_null(b);
-	o.size++;
+	o.size = sizeof(o);
 	assert_int_equal(seg_budget_create(&o, &b), 0);
 	assert_int_equal(budget_stats(b).limit_bytes, 4096);
 	assert_int_equal(seg_budget_stats(b, NULL), -EINVAL);
@@ -442,7 +442,23 @@ static void test_a_burst_up_and_down_maps_once(void **state)
 	end_both(pool, b);
 }
 
-/* P1, P2 */
+/* The sum over the classes, and what is in their regions. */
+static uint64_t charged_of(struct seg_pool *pool)
+{
+	struct seg_pool_stats s = figures(pool, SEG_ALL);
+	uint64_t charged = 0;
+
+	for (int c = 0; c < SEG_CLASSES; c++) {
+		struct seg_pool_stats of = figures(pool, c);
+
+		charged += (of.active + of.unused) * slice_of(c);
+	}
+	assert_int_equal(s.charged_bytes, charged + s.deferred_bytes);
+	assert_true(s.charged_bytes <= s.mapped_bytes);
+	return s.charged_bytes;
+}
+
+/* P1, P2: charged = mapped - decommitted */
 static void test_what_is_charged_is_what_is_mapped(void **state)
 {
 	struct seg_budget *b = new_budget(16 * MIB);
@@ -456,14 +472,49 @@ static void test_what_is_charged_is_what_is_mapped(void **state)
 
 		segment[i] = seg_alloc(pools[i % 2], slice_of(c));
 		assert_int_equal(charged(b),
-				 figures(pools[0], SEG_ALL).mapped_bytes +
-				 figures(pools[1], SEG_ALL).mapped_bytes);
+				 charged_of(pools[0]) + charged_of(pools[1]));
 		assert_true(charged(b) <= 16 * MIB);
 	}
 	for (int i = 0; i < 400; i++)
 		assert_int_equal(seg_release(pools[i % 2], segment[i]), 0);
 	assert_int_equal(seg_pool_trim(pools[0], NULL), 0);
 	assert_int_equal(charged(b), figures(pools[1], SEG_ALL).charged_bytes);
+	end_pool(pools[0]);
+	end_both(pools[1], b);
+}
+
+/* P6: what one pool does not use, in regions that it does, another gets. */
+static void test_pools_give_unused_slices_to_each_other(void **state)
+{
+	struct seg_budget *b = new_budget(16 * MIB);
+	struct seg_pool *pools[2] = { make_pool(b), make_pool(b) };
+	char *first[256], *second[256];
+	uint64_t odd = 0;
+
+	(void)state;
+	for (int i = 0; i < 256; i++) {
+		first[i] = seg_alloc(pools[0], 64 * KIB);
+		assert_non_null(first[i]);
+		memset(first[i], i, 64 * KIB);
+	}
+	assert_null(seg_alloc(pools[1], 64 * KIB));
+	for (int i = 0; i < 256; i += 2)
+		assert_int_equal(seg_release(pools[0], first[i]), 0);
+	for (int i = 0; i < 256; i += 2) {
+		second[i] = seg_alloc(pools[1], 64 * KIB);
+		assert_non_null(second[i]);
+		memset(second[i], ~i, 64 * KIB);
+	}
+	assert_null(seg_alloc(pools[1], SEG_MIN_BYTES));
+	assert_int_equal(charged(b), 16 * MIB);
+	assert_int_equal(charged_of(pools[0]), 8 * MIB);
+	assert_int_equal(charged_of(pools[1]), 8 * MIB);
+	for (int i = 1; i < 256; i += 2)
+		odd += first[i][0] == (char)i && first[i][65535] == (char)i;
+	assert_int_equal(odd, 128);
+	for (int i = 0; i < 256; i++)
+		assert_int_equal(seg_release(pools[i % 2 == 0], i % 2 ?
+					     first[i] : second[i]), 0);
 	end_pool(pools[0]);
 	end_both(pools[1], b);
 }
@@ -561,6 +612,7 @@ int main(void)
 		cmocka_unit_test(test_one_segment_in_and_out_maps_once),
 		cmocka_unit_test(test_a_burst_up_and_down_maps_once),
 		cmocka_unit_test(test_what_is_charged_is_what_is_mapped),
+		cmocka_unit_test(test_pools_give_unused_slices_to_each_other),
 		cmocka_unit_test(test_trim_and_destroy_meet_the_keeper),
 		cmocka_unit_test(test_the_keeper_loses_no_region),
 		cmocka_unit_test(test_pools_come_and_go),

@@ -27,6 +27,7 @@ enum fault {
 	USE_AFTER_LEAVE,	/* the pointer is kept beyond the section */
 	USE_AFTER_RELEASE,	/* a segment is used by who released it */
 	USE_WHILE_UNMAPPED,	/* a slice is used outside of a section */
+	USE_WHILE_DISCARDED,	/* a slice is used that nobody holds */
 	DEFERRED_FIRST,		/* unlinked after the grace period only */
 	FAULTS
 };
@@ -207,6 +208,38 @@ static void watched_region(void)
 	pthread_join(thread, NULL);
 }
 
+/* Uses a slice beside the one that keeps their region. */
+static void *neighbour(void *arg)
+{
+	const long *slices = ptr_load_acquire(&published);
+
+	(void)arg;
+	use(at_fault(USE_WHILE_DISCARDED) ?
+		    slices + SEG_MIN_BYTES / sizeof(*slices) : slices);
+	pass_on();
+	await(2);	/* see onlooker() */
+	return NULL;
+}
+
+static void discarded_slice(void)
+{
+	long *segment = seg_alloc(pool, SEG_MIN_BYTES);
+	void *beside = seg_alloc(pool, SEG_MIN_BYTES);
+	pthread_t thread;
+
+	u32_store_relaxed(&turn, 0);
+	*segment = 1;
+	seg_release(pool, beside);
+	ptr_store_release(&published, segment);
+	pthread_create(&thread, NULL, neighbour, NULL);
+	await(1);
+	seg_pool_drain(pool, 0, NULL);
+	pass_on();
+	pthread_join(thread, NULL);
+	seg_release(pool, segment);
+	seg_pool_trim(pool, NULL);
+}
+
 static void segments(void)
 {
 	struct seg_budget_options budget_options = {
@@ -220,6 +253,7 @@ static void segments(void)
 	for (int round = 0; round < ROUNDS; round++) {
 		borrowed_segment();
 		watched_region();
+		discarded_slice();
 	}
 	if (seg_pool_destroy(pool) || seg_budget_destroy(options.budget))
 		exit(2);

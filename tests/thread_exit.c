@@ -183,7 +183,8 @@ static void test_a_cancel_does_not_end_a_wait(void **state)
  */
 static __attribute__((noinline)) void create_and_destroy(void)
 {
-	struct seg_budget_options limit = { sizeof(limit), MIB };
+	struct seg_budget_options limit = { .size = sizeof(limit),
+					    .limit_bytes = MIB };
 	struct seg_pool_options o = { .size = sizeof(o) };
 	struct seg_pool *pool;
 	void *segment;

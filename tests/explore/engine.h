@@ -32,7 +32,7 @@ struct thread {
 	struct frame *frames;		/* see explore_frames() */
 };
 
-enum { EXPLORE_SCENARIOS = 128 };
+enum { EXPLORE_SCENARIOS = 192 };
 
 enum search_mode { SEARCH_DFS, SEARCH_RANDOM, SEARCH_PCT };
 

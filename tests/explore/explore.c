@@ -22,7 +22,9 @@
 #include "known.h"
 
 static const struct explore_scenario *const lists[] = {
-	explore_selftest, explore_region, explore_bands, explore_budget,
+	explore_selftest, explore_region, explore_cold, explore_bands,
+	explore_budget,
+	explore_tree,
 	explore_limit, explore_slab, explore_work_queue, explore_gate,
 	explore_cache_entry, explore_cache_index, explore_cache_again,
 	explore_cache, explore_cache_leave, explore_cache_load,

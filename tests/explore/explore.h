@@ -80,6 +80,8 @@ void explore_wait(bool (*ready)(void *argument), void *argument,
 
 /* What os_map() would still give; then it fails. */
 extern unsigned explore_maps_left;
+/* What os_discard() would still do; then it fails. */
+extern unsigned explore_advices_left;
 /* Whether sleeps may end by their time when nobody else can run. */
 extern bool explore_timeouts;
 /* The clock of each thread; it stands still. */
@@ -146,9 +148,11 @@ struct explore_scenario {
 /* Lists that end with a NULL name, one for each file. */
 extern const struct explore_scenario explore_selftest[];
 extern const struct explore_scenario explore_region[];
+extern const struct explore_scenario explore_cold[];
 extern const struct explore_scenario explore_bands[];
 extern const struct explore_scenario explore_budget[];
 extern const struct explore_scenario explore_limit[];
+extern const struct explore_scenario explore_tree[];
 extern const struct explore_scenario explore_slab[];
 extern const struct explore_scenario explore_work_queue[];
 extern const struct explore_scenario explore_gate[];

@@ -78,7 +78,7 @@ static bool is_found(unsigned set, uint32_t slot)
 static void check_slot(uint32_t slot)
 {
 	struct region *r = bands_at(&bands, slot);
-	unsigned band = r ? bands_of(region_look(r), r->slices) : BAND_NONE;
+	unsigned band = r ? bands_of(r, region_look(r)) : BAND_NONE;
 	unsigned sets = 0;
 
 	for (unsigned set = BAND_FULLEST; set <= BAND_SPARE; set++)

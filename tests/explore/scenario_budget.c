@@ -68,12 +68,12 @@ static void charge_two(unsigned thread)
 }
 
 static const struct explore_twin charge_twins[] = {
-	EXPLORE_TWIN("load, then add", SPLIT, "budget_charge", "cas"),
-	EXPLORE_TWIN("blind charge", BLIND, "budget_charge", "cas"),
-	EXPLORE_TWIN("charge left out", SKIP, "budget_charge", "cas"),
-	EXPLORE_TWIN("uncharge left out", SKIP, "budget_uncharge", "sub"),
-	EXPLORE_TWIN("relaxed uncharge", RELAX, "budget_uncharge", "sub"),
-	EXPLORE_TWIN("relaxed charge", RELAX, "budget_charge", "cas"),
+	EXPLORE_TWIN("load, then add", SPLIT, "account_charge", "cas"),
+	EXPLORE_TWIN("blind charge", BLIND, "account_charge", "cas"),
+	EXPLORE_TWIN("charge left out", SKIP, "account_charge", "cas"),
+	EXPLORE_TWIN("uncharge left out", SKIP, "account_uncharge", "sub"),
+	EXPLORE_TWIN("relaxed uncharge", RELAX, "account_uncharge", "sub"),
+	EXPLORE_TWIN("relaxed charge", RELAX, "account_charge", "cas"),
 	{ .name = NULL },
 };
 
@@ -113,10 +113,10 @@ static void limit_is_three(void)
 }
 
 static const struct explore_twin limit_twins[] = {
-	EXPLORE_TWIN("limit in two steps", SPLIT, "budget_try_limit", "cas"),
-	EXPLORE_TWIN("blind limit", BLIND, "budget_try_limit", "cas"),
-	EXPLORE_TWIN("charge in two steps", SPLIT, "budget_charge", "cas"),
-	EXPLORE_TWIN("uncharge in two steps", SPLIT, "budget_uncharge", "sub"),
+	EXPLORE_TWIN("limit in two steps", SPLIT, "set_limit", "cas"),
+	EXPLORE_TWIN("blind limit", BLIND, "set_limit", "cas"),
+	EXPLORE_TWIN("charge in two steps", SPLIT, "account_charge", "cas"),
+	EXPLORE_TWIN("uncharge in two steps", SPLIT, "account_uncharge", "sub"),
 	{ .name = NULL },
 };
 
@@ -176,11 +176,11 @@ static const struct explore_twin wait_twins[] = {
 	EXPLORE_TWIN("relaxed look at waiters", RELAX, "budget_notify",
 		     "load"),
 	EXPLORE_TWIN("waiters not looked at", SKIP, "budget_notify", "load"),
-	EXPLORE_TWIN("wake not counted", SKIP, "budget_notify", "add"),
+	EXPLORE_TWIN("wake not counted", SKIP, "budget_wake", "add"),
 	EXPLORE_TWIN("waiter not counted", SKIP, "budget_wait_begin",
 		     "add_seq"),
-	EXPLORE_TWIN("relaxed uncharge", RELAX, "budget_uncharge", "sub"),
-	EXPLORE_TWIN("relaxed look at the word", RELAX, "budget_look", "load"),
+	EXPLORE_TWIN("relaxed uncharge", RELAX, "account_uncharge", "sub"),
+	EXPLORE_TWIN("relaxed look at the word", RELAX, "account_look", "load"),
 	{ .name = NULL },
 };
 
@@ -196,7 +196,7 @@ static void wait_for_limit(unsigned thread)
 }
 
 static const struct explore_twin raise_twins[] = {
-	EXPLORE_TWIN("relaxed raise", RELAX, "budget_try_limit", "cas"),
+	EXPLORE_TWIN("relaxed raise", RELAX, "set_limit", "cas"),
 	{ .name = NULL },
 };
 
@@ -323,7 +323,7 @@ static const struct explore_twin hand_over_twins[] = {
 		     "load"),
 	EXPLORE_TWIN("ticket left out", SKIP, "work_queue_kick", "add"),
 	EXPLORE_TWIN("push left out", SKIP, "work_queue_push", "cas"),
-	EXPLORE_TWIN("uncharge left out", SKIP, "budget_uncharge", "sub"),
+	EXPLORE_TWIN("uncharge left out", SKIP, "account_uncharge", "sub"),
 	{ .name = NULL },
 };
 

@@ -2,7 +2,8 @@
 /*
  * The whole way at the limit, over the library's class pools, region table and
  * limit path: one releases, one waits for the memory, the keeper unmaps.  The
- * budget has room for one region of one slice.
+ * budget has room for one region of one slice, of which nothing can be
+ * discarded; but for the scenarios of decommit, which have a region of two.
  */
 #include "explore.h"
 
@@ -33,20 +34,43 @@ static uint64_t shed(struct budget_member *m, uint64_t bytes)
 		       given;
 }
 
+static uint64_t decommit(struct budget_member *m, uint64_t bytes)
+{
+	uint64_t given = 0;
+
+	(void)m;
+	for (unsigned i = 0; i < 2; i++)
+		for (unsigned band = BAND_SPARE + 1; band-- > 0;)
+			if (given < bytes)
+				given += class_pool_decommit(&pools[i], band,
+							     bytes - given);
+	return given;
+}
+
+static void *allocate_until(struct class_pool *cp, uint64_t deadline_ns)
+{
+	struct limit_report report;
+
+	return limit_allocate(cp, deadline_ns, &report).segment;
+}
+
 static void *allocate(struct class_pool *cp)
 {
-	return limit_allocate(cp, OS_FOREVER).segment;
+	return allocate_until(cp, OS_FOREVER);
 }
 
 static void release(struct class_pool *cp, void *segment)
 {
 	struct region *r;
+	uint32_t slice;
 
 	rcu_enter();
 	r = region_table_find(&allocator.table, segment, NULL);
 	explore_check(r && r->pool == cp);
-	explore_check(region_disown(r, 0));
-	class_pool_give(cp, r, 0);
+	slice = (uint32_t)(((uintptr_t)segment - (uintptr_t)r->base) /
+			   SEG_MIN_BYTES);
+	explore_check(region_disown(r, slice));
+	class_pool_give(cp, r, slice);
 	rcu_leave();
 	budget_notify(&budget);
 }
@@ -86,8 +110,8 @@ static void all_is_back(void)
 {
 	while (explore_keeper_run())
 		;
-	class_pool_shed(&pools[0], SEG_MIN_BYTES);
-	class_pool_shed(&pools[1], SEG_MIN_BYTES);
+	class_pool_trim(&pools[0]);
+	class_pool_trim(&pools[1]);
 	while (explore_keeper_run())
 		;
 	explore_check(class_pool_is_valid(&pools[0]));
@@ -156,8 +180,9 @@ static const struct explore_twin first_twins[] = {
 };
 
 static const struct explore_twin unmap_twins[] = {
-	EXPLORE_TWIN("uncharge left out", SKIP, "budget_uncharge", "sub"),
-	EXPLORE_TWIN("wake not counted", SKIP, "budget_notify", "add"),
+	EXPLORE_TWIN("uncharge left out", SKIP, "account_uncharge",
+		     "sub"),
+	EXPLORE_TWIN("wake not counted", SKIP, "budget_wake", "add"),
 	EXPLORE_TWIN("waiter not counted", SKIP, "budget_wait_begin",
 		     "add_seq"),
 	EXPLORE_TWIN_SWITCH("no grace period", explore_throw_grace_period),
@@ -175,7 +200,7 @@ static void retire_or_take(unsigned thread)
 		explore_keeper_run();
 		return;
 	}
-	segment = limit_allocate(&pools[0], 0).segment;
+	segment = allocate_until(&pools[0], 0);
 	if (segment)
 		use_and_release(&pools[0], segment, thread);
 }
@@ -226,7 +251,7 @@ static void open_or_look_up(unsigned thread)
 
 	if (thread < 2) {
 		use_and_release(&pools[thread],
-				limit_allocate(&pools[thread], 0).segment,
+				allocate_until(&pools[thread], 0),
 				thread);
 		return;
 	}
@@ -242,6 +267,111 @@ static const struct explore_twin open_twins[] = {
 		     "store"),
 	EXPLORE_TWIN("relaxed look-up", RELAX, "region_table_find", "load"),
 	EXPLORE_TWIN("leaf made twice", BLIND, "leaf_make", "cas"),
+	{ .name = NULL },
+};
+
+/* ---- with decommit: a region of two slices, room for two ---- */
+
+static void *other;		/* the second slice */
+static struct atomic_u32 served_count;
+
+static void two_are_out(void)
+{
+	struct taken t;
+
+	make_pools();
+	u64_store_relaxed(&budget.word, budget_word(2, 0));
+	member.decommit = decommit;
+	explore_check(class_pool_open(&pools[0], 2 * SEG_MIN_BYTES, 2, &t) ==
+		      OPEN_DONE);
+	held = t.segment;
+	other = class_pool_take(&pools[0]).segment;
+	explore_check(other);
+}
+
+static void one_of_two_is_out(void)
+{
+	two_are_out();
+	release(&pools[0], other);
+	other = NULL;
+	memset(&served_count, 0, sizeof(served_count));
+}
+
+static void none_of_two_is_out(void)
+{
+	one_of_two_is_out();
+	release(&pools[0], held);
+}
+
+static void first_goes_too(void)
+{
+	release(&pools[0], held);
+	all_is_back();
+}
+
+/* One slice is released, and the other pool has been waiting for memory. */
+static void wait_for_decommit(unsigned thread)
+{
+	if (thread == 2) {
+		explore_keeper(2);
+		return;
+	}
+	use_and_release(&pools[thread], thread ? allocate(&pools[1]) : other,
+			thread);
+	explore_finish();
+}
+
+static const struct explore_twin decommit_twins[] = {
+	EXPLORE_TWIN("waiters not looked at", SKIP, "budget_notify", "load"),
+	EXPLORE_TWIN("waiter not counted", SKIP, "budget_wait_begin",
+		     "add_seq"),
+	EXPLORE_TWIN("uncharge left out", SKIP, "account_uncharge", "sub"),
+	{ .name = NULL },
+};
+
+/* The last slice: to the one that takes it, or to the one that decommits it.
+ * Of both, one is served, and the other may be after it. */
+static void decommit_or_take(unsigned thread)
+{
+	void *segment = allocate_until(&pools[thread], 0);
+
+	if (!segment)
+		return;
+	u32_add_relaxed(&served_count, 1);
+	use_and_release(&pools[thread], segment, thread);
+}
+
+static void one_was_served(void)
+{
+	explore_check(u32_load_relaxed(&served_count) >= 1);
+	first_goes_too();
+}
+
+static const struct explore_twin decommit_take_twins[] = {
+	EXPLORE_TWIN("blind take", BLIND, "region_take", "cas"),
+	EXPLORE_TWIN("relaxed return", RELAX, "region_give", "cas"),
+	{ .name = NULL },
+};
+
+/* An idle region is retired while the other pool reserves its bytes. */
+static void retire_or_reserve(unsigned thread)
+{
+	if (thread == 2) {
+		explore_keeper(2);
+		return;
+	}
+	if (thread == 0)
+		class_pool_trim(&pools[0]);
+	else
+		use_and_release(&pools[1], allocate(&pools[1]), thread);
+	explore_finish();
+}
+
+static const struct explore_twin reserve_twins[] = {
+	EXPLORE_TWIN("uncharge left out", SKIP, "account_uncharge", "sub"),
+	EXPLORE_TWIN("retired blindly", BLIND, "region_retire", "cas"),
+	EXPLORE_TWIN("waiter not counted", SKIP, "budget_wait_begin",
+		     "add_seq"),
 	{ .name = NULL },
 };
 
@@ -264,5 +394,14 @@ const struct explore_scenario explore_limit[] = {
 	{ .name = "limit: look-up against unmap and map", .threads = 3,
 	  .setup = one_is_out, .body = look_up, .post = all_is_back,
 	  .twins = look_up_twins },
+	{ .name = "limit: decommit while another waits", .threads = 3,
+	  .setup = two_are_out, .body = wait_for_decommit,
+	  .post = first_goes_too, .twins = decommit_twins },
+	{ .name = "limit: decommit while another takes", .threads = 2,
+	  .setup = one_of_two_is_out, .body = decommit_or_take,
+	  .post = one_was_served, .twins = decommit_take_twins },
+	{ .name = "limit: retire while another reserves", .threads = 3,
+	  .setup = none_of_two_is_out, .body = retire_or_reserve,
+	  .post = all_is_back, .twins = reserve_twins },
 	{ .name = NULL },
 };

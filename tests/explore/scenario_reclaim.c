@@ -40,12 +40,14 @@ static uint64_t give(struct reclaimer *r, uint64_t bytes)
 	explore_pause();
 	explore_read(&m->state);
 	u32_add_relaxed(&m->calls, 1);
-	explore_check(reclaim_ask(&all, bytes) == 0);	/* R3 */
+	explore_check(reclaim_ask(&all, bytes, RECLAIM_WILLING) == 0);	/* R3 */
 	return bytes / 2;
 }
 
-static void report(struct reclaimer *r, struct seg_refusal *refusal)
+static void report(struct reclaimer *r, struct seg_refusal *refusal,
+		   struct pin_sums *pins)
 {
+	(void)pins;
 	explore_read(&member_of(r)->state);
 	refusal->cache_weight++;
 }
@@ -81,7 +83,7 @@ static void two_are_in(void)
 static void ask_or_leave(unsigned thread)
 {
 	if (thread == 0)
-		reclaim_ask(&all, 64);
+		reclaim_ask(&all, 64, RECLAIM_WILLING);
 	else
 		leave(thread - 1);
 }
@@ -113,7 +115,7 @@ static void join_or_ask(unsigned thread)
 	} else if (thread == 1) {
 		leave(1);
 	} else {
-		reclaim_report(&all, &refusal);
+		reclaim_report(&all, &refusal, NULL);
 		explore_check(refusal.cache_weight >= 1 &&
 			      refusal.cache_weight <= 3);
 	}
@@ -125,9 +127,9 @@ static void two_are_left(void)
 }
 
 static const struct explore_twin join_twins[] = {
-	EXPLORE_TWIN("relaxed join", RELAX, "reclaim_join", "store_rel"),
+	EXPLORE_TWIN("relaxed join", RELAX, "reclaim_link", "store_rel"),
 	EXPLORE_TWIN("relaxed look", RELAX, "begin_with", "load"),
-	EXPLORE_TWIN("link left out", SKIP, "reclaim_join", "store_relaxed"),
+	EXPLORE_TWIN("link left out", SKIP, "reclaim_link", "store_relaxed"),
 	{ .name = NULL },
 };
 

@@ -5,6 +5,7 @@
  */
 #include "engine.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,7 @@ struct block {
 };
 
 unsigned explore_maps_left;
+unsigned explore_advices_left;
 bool explore_timeouts;
 uint64_t explore_now_ns[EXPLORE_THREADS];
 bool explore_no_grace_period;
@@ -79,6 +81,7 @@ void world_reset(void)
 	memset(mappings, 0, sizeof(mappings));
 	next_base = EXPLORE_FIRST_REGION;
 	explore_maps_left = 64;
+	explore_advices_left = 64;
 	explore_timeouts = false;
 	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
 		explore_now_ns[i] = 1;
@@ -244,6 +247,23 @@ int os_unmap(void *base, size_t bytes)
 	for (size_t i = 0; i < bytes / PAGE; i++)
 		explore_free(&m->cell[i]);
 	m->mapped = false;
+	return 0;
+}
+
+/* As a write of zeros: whoever still uses it races with that. */
+int os_discard(void *base, size_t bytes)
+{
+	if (explore_advices_left == 0)
+		return -ENOMEM;
+	explore_advices_left--;
+	for (size_t i = 0; i < bytes / PAGE; i++)
+		explore_write(explore_contents((char *)base + i * PAGE), 0);
+	return 0;
+}
+
+int os_use_small_pages(void *base, size_t bytes)
+{
+	(void)base, (void)bytes;
 	return 0;
 }
 
