@@ -37,7 +37,7 @@ enum {
 	VISIT = 2,
 	VISITS_BITS = 20,
 	VISITS_MASK = (1 << VISITS_BITS) - 1,
-	ASKED_MOST = 16,	/* children, by one that asks */
+	ASKED_MOST = 16,	/* children at a time, by one that asks */
 };
 
 static uint64_t least(uint64_t a, uint64_t b)
@@ -474,38 +474,47 @@ uint64_t budget_decommit(struct seg_budget *b, uint64_t bytes)
 
 /* ---- memory that reclaimers hold ---- */
 
+/* A child and how far it is beyond its share, in bytes. */
+struct rank {
+	struct seg_budget *child;
+	uint64_t beyond;
+};
+
+/* The furthest first; among equals any order, but one. */
+static bool is_before(struct rank a, struct rank b)
+{
+	return a.beyond != b.beyond ? a.beyond > b.beyond :
+				      (uintptr_t)a.child < (uintptr_t)b.child;
+}
+
 struct asked {
 	uint32_t process;		/* that the visits began in */
 	unsigned count;
-	struct {
-		struct seg_budget *child;
-		uint64_t beyond;	/* its share: bytes */
-	} of[ASKED_MOST];		/* the furthest first */
+	struct rank of[ASKED_MOST];	/* in that order */
 };
 
-static void asked_insert(struct asked *a, struct seg_budget *child,
-			 uint64_t beyond)
+static void asked_insert(struct asked *a, struct rank r)
 {
 	unsigned at = a->count;
 
 	if (at == ASKED_MOST) {
-		if (a->of[--at].beyond >= beyond)
+		if (!is_before(r, a->of[--at]))
 			return;
 		visit_end(a->of[at].child, a->process);
 	}
-	if (!visit_begin(child)) {
+	if (!visit_begin(r.child)) {
 		a->count = at;
 		return;
 	}
-	for (a->count = at + 1; at && a->of[at - 1].beyond < beyond; at--)
+	for (a->count = at + 1; at && is_before(r, a->of[at - 1]); at--)
 		a->of[at] = a->of[at - 1];
-	a->of[at].child = child;
-	a->of[at].beyond = beyond;
+	a->of[at] = r;
 }
 
-/* With visits begun. */
+/* With visits begun, as many as are asked at a time, behind the last one of
+ * before (no child: from the first on). */
 static void choose(struct seg_budget *b, const struct wisher *who,
-		   uint64_t bytes, struct asked *ret_asked)
+		   uint64_t bytes, struct rank last, struct asked *ret_asked)
 {
 	struct sums s;
 
@@ -514,34 +523,53 @@ static void choose(struct seg_budget *b, const struct wisher *who,
 	rcu_enter();
 	s = sum_up(b, who, bytes);
 	for (struct seg_budget *c = first_child(b); c; c = next_child(c)) {
-		uint64_t beyond = beyond_share(&s, c);
+		struct rank r = { c, beyond_share(&s, c) };
 
-		if (beyond)
-			asked_insert(ret_asked, c, beyond);
+		if (r.beyond && (!last.child || is_before(last, r)))
+			asked_insert(ret_asked, r);
 	}
 	rcu_leave();
+}
+
+static uint64_t reclaim_below(struct seg_budget *b, const struct wisher *who,
+			      uint64_t bytes, enum reclaim_whom whom);
+
+/* Ends the visits. */
+static uint64_t ask_chosen(const struct asked *asked, const struct wisher *who,
+			   uint64_t bytes, enum reclaim_whom whom)
+{
+	uint64_t given = 0;
+
+	for (unsigned i = 0; i < asked->count; i++) {
+		struct seg_budget *child = asked->of[i].child;
+		uint64_t can = budget_borrowed(child);
+		uint64_t most = given < bytes ? least(asked->of[i].beyond,
+						      bytes - given) : 0;
+
+		if (most)
+			given += least(can, reclaim_below(child, who, most,
+							  whom));
+		visit_end(child, asked->process);
+	}
+	return given;
 }
 
 static uint64_t reclaim_below(struct seg_budget *b, const struct wisher *who,
 			      uint64_t bytes, enum reclaim_whom whom)
 {
 	uint64_t given = reclaim_ask(&b->reclaimers, bytes, whom);
+	struct rank last = { NULL, 0 };
 	struct asked asked;
 
-	if (given >= bytes)
-		return given;
-	choose(b, who, bytes - given, &asked);
-	for (unsigned i = 0; i < asked.count; i++) {
-		struct seg_budget *child = asked.of[i].child;
-		uint64_t can = budget_borrowed(child);
-		uint64_t most = given < bytes ? least(asked.of[i].beyond,
-						      bytes - given) : 0;
-
-		if (most)
-			given += least(can, reclaim_below(child, who, most,
-							  whom));
-		visit_end(child, asked.process);
-	}
+	do {
+		if (given >= bytes)
+			break;
+		choose(b, who, bytes - given, last, &asked);
+		given += ask_chosen(&asked, who, bytes - given, whom);
+		/* Only compared: it may be gone by now. */
+		if (asked.count)
+			last = asked.of[asked.count - 1];
+	} while (asked.count == ASKED_MOST);
 	return given;
 }
 
@@ -599,7 +627,8 @@ static void list_below(struct seg_budget *b, const struct seg_budget *but,
 		uint64_t borrowed = is_below(but, c) ? 0 : budget_borrowed(c);
 
 		if (borrowed)
-			asked_insert(&borrowers, c, borrowed);
+			asked_insert(&borrowers,
+				     (struct rank){ c, borrowed });
 	}
 	rcu_leave();
 	for (unsigned i = 0; i < borrowers.count; i++) {

@@ -248,6 +248,33 @@ static void test_who_is_beyond_its_share_is_asked(void **state)
 	end_budget(root);
 }
 
+/* Who gives is beyond its share, but so are many others, further, who have
+ * nothing to give. */
+static void test_many_are_before_who_gives(void **state)
+{
+	enum { MANY = 40 };
+	struct seg_budget *root = new_budget((MANY / 2 * 6 + 4) * UNIT);
+	struct seg_budget *child[MANY], *last;
+	struct tenant t;
+
+	(void)state;
+	for (int i = 0; i < MANY; i++) {
+		child[i] = new_child(root, 20, 0);
+		assert_true(charge(child[i], i < MANY / 2 ? 5 : 1));
+	}
+	last = new_child(root, 20, 0);
+	tenant_begin(&t, last, 0, 0, 4);
+	assert_int_equal(reclaim(root, 2), 2);
+	assert_int_equal(t.asked_reclaim, 2);
+	tenant_end(&t);
+	end_budget(last);
+	for (int i = 0; i < MANY; i++) {
+		uncharge(child[i], i < MANY / 2 ? 5 : 1);
+		end_budget(child[i]);
+	}
+	end_budget(root);
+}
+
 /* All hold their share: the asker's own caches are left. */
 static void test_who_holds_its_share_keeps_it(void **state)
 {
@@ -480,6 +507,7 @@ int main(void)
 		cmocka_unit_test(test_lowering_a_limit_asks_those_that_rest),
 		cmocka_unit_test(test_who_is_at_its_own_limit_asks_itself),
 		cmocka_unit_test(test_who_is_beyond_its_share_is_asked),
+		cmocka_unit_test(test_many_are_before_who_gives),
 		cmocka_unit_test(test_who_holds_its_share_keeps_it),
 		cmocka_unit_test(test_a_lender_is_given_back_to),
 		cmocka_unit_test(test_lowering_a_limit_asks_all_below),
