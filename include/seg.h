@@ -165,7 +165,9 @@ SEG_API int seg_budget_set_limit(struct seg_budget *budget,
  * Sets a child's guarantee.  Raising takes what the child borrows first, then
  * room of the parent, which is made in this thread: all but the child are asked
  * for unused memory, and only if that does not do for what reclaimers hold.
- * Lowering leaves what is charged as borrowed.
+ * Lowering leaves what is charged as borrowed.  While it is changed, what moves
+ * can't be charged for a moment: an allocation of the child that does not wait
+ * may be refused then.
  * Errors: -EINVAL budget NULL or a root; -ERANGE above the limit; -EBUSY the
  * parent has no room for it, and the old guarantee stays.  What was given back
  * in vain stays so; nothing is, if other guarantees leave too little anyway.
@@ -183,7 +185,7 @@ SEG_API int seg_budget_set_share(struct seg_budget *budget, unsigned share);
 
 /*
  * Fills ret_stats, whose size the caller has set.  limit and charged are one
- * consistent pair (but while a guarantee is changed: then both may be above by
+ * consistent pair (but while a guarantee is changed: then both may be off by
  * the same number for a moment); the rest is read one by one.
  * Errors: -EINVAL budget or ret_stats NULL, or a size that is not valid.
  * Lock-free; wait-free for a root without children.
