@@ -59,11 +59,6 @@ static inline void slice_set_add(struct slice_set *set, uint32_t slice)
 	set->bits[slice / 64] |= (uint64_t)1 << slice % 64;
 }
 
-static inline void slice_set_remove(struct slice_set *set, uint32_t slice)
-{
-	set->bits[slice / 64] &= ~((uint64_t)1 << slice % 64);
-}
-
 /* The first member from a slice on; REGION_MAX_SLICES: none. */
 uint32_t slice_set_next(const struct slice_set *set, uint32_t from);
 

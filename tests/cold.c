@@ -83,7 +83,7 @@ static void test_sets(void **state)
 		assert_true(slice_set_has(&set, at));
 	}
 	assert_int_equal(slice_set_next(&set, at), REGION_MAX_SLICES);
-	slice_set_remove(&set, 64);
+	set.bits[1] = 0;	/* without 64 */
 	assert_int_equal(slice_set_next(&set, 64), 200);
 }
 
