@@ -20,7 +20,7 @@ extern "C" {
  * The cache owns its values; each leaves by one way, once:
  *   taken: to the caller · all others: to the listener, with the cause.
  * Hits take no lock.  What changes the set of entries takes one short lock.
- * An entry is found in two cache lines; it costs about 200 bytes of memory of
+ * An entry is found in two cache lines; it costs about 230 bytes of memory of
  * the library's own, none of which is needed to evict.
  * Fork: a cache must not be used in the child, whose allocations ask none of
  * the parent's.

@@ -210,13 +210,15 @@ enum entry_unpinned entry_unpin(struct cache_entry *e, uint64_t version,
 				struct departed *ret_departed);
 
 /* The same where nothing more can come of it than UNPIN_STAYS and UNPIN_LAST;
- * false: not so, nothing happened. */
+ * false: not so, nothing happened.  What the word is need not be read first:
+ * mostly this is the only pin, and if it is not, the exchange tells.  So the
+ * line comes once where others pin it, too, and not first to be read. */
 static inline bool entry_unpin_plain(struct cache_entry *e, uint64_t version,
 				     bool *ret_last)
 {
 	const uint64_t mask = ~(ENTRY_PINS | ENTRY_LOADING | ENTRY_RETURNING);
 	uint64_t plain = version << ENTRY_VERSION_SHIFT | ENTRY_LIVE;
-	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
+	uint64_t old = plain | ENTRY_PIN;
 
 	do {
 		if ((old & mask) != plain || !(old & ENTRY_PINS))

@@ -81,7 +81,7 @@ static APART int get_slowly(struct seg_cache *c, uint64_t key,
 		return miss(c);
 	}
 	cache_count_get(c, true);
-	cache_mark(e);
+	cache_mark(c, e);
 	cache_fill_pin(c, e, word, ret_pin);
 	return 0;
 }
@@ -98,7 +98,7 @@ int seg_cache_get(struct seg_cache *c, uint64_t key, struct seg_pin *ret_pin)
 	if (!e || (word & ENTRY_LOADING) || !entry_pin(e, &word))
 		return get_slowly(c, key, ret_pin);
 	cache_count_pin(c, number - 1, weight_off(e, word));
-	cache_mark(e);
+	cache_mark(c, e);
 	cache_fill_pin(c, e, word, ret_pin);
 	return 0;
 }
@@ -134,7 +134,7 @@ static APART int peek_slowly(struct seg_cache *c, uint64_t key,
 	if (!e)
 		return miss(c);
 	cache_count_get(c, true);
-	cache_mark(e);
+	cache_mark(c, e);
 	*ret_value = value;
 	return 0;
 }
@@ -154,7 +154,7 @@ int seg_cache_peek(struct seg_cache *c, uint64_t key, void **ret_value)
 	value = e ? cache_index_value(e, word) : NULL;
 	if (!value)
 		return peek_slowly(c, key, ret_value);
-	cache_mark(e);
+	cache_mark(c, e);
 	*ret_value = value;
 	counter_bump(&c->slot[number - 1].hits, number - 1, 1);
 	return 0;
@@ -201,23 +201,27 @@ static APART int misused_pin(struct seg_cache *c)
 	return -ESTALE;
 }
 
-static inline bool unpin(struct seg_cache *c, struct cache_entry *e,
-			 uint64_t version)
+/* Whatever is not the plain unpin of an entry that stays, or is tagged. */
+static APART int unpin_slowly(struct seg_cache *c, const struct seg_pin *pin)
 {
-	uint64_t weight = entry_weight(e);
-	size_t number = counter_number();
-	bool last;
+	if (pin->record && !pin_tags_drop(&c->tags, pin->record))
+		return misused_pin(c);
+	return cache_unpin(c, pin->entry, pin->version) ? 0 : misused_pin(c);
+}
 
-	if (!number || !entry_unpin_plain(e, version, &last))
-		return cache_unpin(c, e, version);
-	if (last && weigh_unpin(c, number - 1, weight))
-		cache_relieve(c);
-	return true;
+static APART int relieve(struct seg_cache *c)
+{
+	cache_relieve(c);
+	return 0;
 }
 
 int seg_unpin(struct seg_pin *pin)
 {
+	size_t number = counter_number();
+	struct cache_entry *e;
 	struct seg_cache *c;
+	uint64_t weight;
+	bool last;
 
 	if (!pin)
 		return -EINVAL;
@@ -225,9 +229,12 @@ int seg_unpin(struct seg_pin *pin)
 	if (!c)
 		return 0;
 	pin->cache = NULL;
-	if (pin->record && !pin_tags_drop(&c->tags, pin->record))
-		return misused_pin(c);
-	return unpin(c, pin->entry, pin->version) ? 0 : misused_pin(c);
+	e = pin->entry;
+	weight = entry_weight(e);
+	if (pin->record || !number ||
+	    !entry_unpin_plain(e, pin->version, &last))
+		return unpin_slowly(c, pin);
+	return last && weigh_unpin(c, number - 1, weight) ? relieve(c) : 0;
 }
 
 void *seg_pin_value(const struct seg_pin *pin)

@@ -15,19 +15,18 @@ enum {
 
 #define MOST_BUCKETS (UINT64_C(1) << 32)
 
-/* splitmix64's: keys with a pattern spread evenly. */
+/* The high half, folded in between, brings every bit of the key into the upper
+ * bits: keys with a pattern spread evenly. */
 static uint64_t hash(uint64_t key)
 {
-	uint64_t h = key + 0x9e3779b97f4a7c15u;
+	uint64_t h = key * 0x9e3779b97f4a7c15u;
 
-	h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9u;
-	h = (h ^ h >> 27) * 0x94d049bb133111ebu;
-	return h ^ h >> 31;
+	return (h ^ h >> 32) * 0xbf58476d1ce4e5b9u;
 }
 
 static uint64_t tag_of(uint64_t h)
 {
-	uint64_t tag = h & ((1u << GHOST_TAG_BITS) - 1);
+	uint64_t tag = (uint32_t)h >> (32 - GHOST_TAG_BITS);
 
 	return tag ? tag : 1;
 }
@@ -76,24 +75,33 @@ void ghost_put(struct ghost *g, uint64_t key, struct ghost_note note)
 	list[0] = note;
 }
 
+/* The newest with that tag; GHOST_WAYS: none.  Looks at all of them: where it
+ * is nobody can guess, nor can the processor. */
+static unsigned find(const struct ghost_note *list, uint64_t tag)
+{
+	unsigned at = GHOST_WAYS;
+
+	for (unsigned i = GHOST_WAYS; i-- > 0;)
+		at = list[i].tag == tag ? i : at;
+	return at;
+}
+
 bool ghost_take(struct ghost *g, uint64_t key, struct ghost_note *ret_note)
 {
 	uint64_t h = hash(key);
 	struct ghost_note *list;
+	unsigned i;
 
 	if (!g->bucket)
 		return false;
 	list = bucket_of(g, h)->note;
-	for (unsigned i = 0; i < GHOST_WAYS; i++) {
-		if (list[i].tag != tag_of(h))
-			continue;
-		*ret_note = list[i];
-		memmove(list + i, list + i + 1,
-			(GHOST_WAYS - 1 - i) * sizeof(*list));
-		list[GHOST_WAYS - 1].tag = 0;
-		return true;
-	}
-	return false;
+	i = find(list, tag_of(h));
+	if (i == GHOST_WAYS)
+		return false;
+	*ret_note = list[i];
+	memmove(list + i, list + i + 1, (GHOST_WAYS - 1 - i) * sizeof(*list));
+	list[GHOST_WAYS - 1].tag = 0;
+	return true;
 }
 
 void ghost_expect(const struct ghost *g, uint64_t key)

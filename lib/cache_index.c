@@ -6,9 +6,12 @@
 
 #include "os.h"
 
+#ifndef INDEX_BUCKETS
+#define INDEX_BUCKETS 8
+#endif
 enum {
-	BUCKETS = 4,	/* for each entry */
-	SPLITS = 6,	/* with each insertion, until there are enough */
+	BUCKETS = INDEX_BUCKETS,	/* for each entry */
+	SPLITS = BUCKETS * 3 / 2,	/* with an insertion, until enough */
 };
 
 static uint32_t chunk_first(unsigned chunk)

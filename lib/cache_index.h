@@ -30,9 +30,10 @@
  * meets the old entry or the new one.
  *
  * Look-ups are lock-free (each retry means that an entry came in or a bucket
- * was split); all else runs under the lock of the cache.  There are four
+ * was split); all else runs under the lock of the cache.  There are eight
  * buckets for each entry, so the second line that a look-up reads is mostly the
- * entry itself, and the processor mostly guesses so.
+ * entry itself, and the processor mostly guesses so: a wrong guess costs as
+ * much as a third of a hit.
  */
 #ifndef SEG_CACHE_INDEX_H
 #define SEG_CACHE_INDEX_H
@@ -42,7 +43,7 @@
 #include "cache_entry.h"
 
 #ifndef INDEX_BASE_BITS
-#define INDEX_BASE_BITS 6
+#define INDEX_BASE_BITS 7
 #endif
 enum {
 	INDEX_BASE = 1 << INDEX_BASE_BITS,

@@ -9,7 +9,11 @@
 #ifndef CACHE_BATCH_LEAST
 #define CACHE_BATCH_LEAST 128
 #endif
-enum { FLUSH_NS = 2 * 1000 * 1000 };
+enum {
+	FLUSH_NS = 2 * 1000 * 1000,
+	BATCH_PART = 8,		/* of the entries */
+	BATCH_ENOUGH = 2048,
+};
 
 /* ---- values ---- */
 
@@ -98,11 +102,17 @@ void cache_lock(struct seg_cache *c, struct farewell *f)
 	drain(c);
 }
 
-/* How many retired records are worth a grace period. */
+/* How many retired records are worth a grace period, and a thread that wakes:
+ * a part of what the cache holds, which must not be much. */
 static uint64_t batch_least(struct seg_cache *c)
 {
-	/* relaxed: a hint */
-	return u32_load_relaxed(&c->eager) ? 1 : CACHE_BATCH_LEAST;
+	/* relaxed, both: a hint */
+	uint64_t least = u64_load_relaxed(&c->slots.made) / BATCH_PART;
+
+	if (u32_load_relaxed(&c->eager))
+		return 1;
+	least = least < BATCH_ENOUGH ? least : BATCH_ENOUGH;
+	return least > CACHE_BATCH_LEAST ? least : CACHE_BATCH_LEAST;
 }
 
 void cache_hurry(struct seg_cache *c)
@@ -193,12 +203,15 @@ uint64_t cache_weight(struct seg_cache *c)
 	return resident > pinned ? resident - pinned : 0;
 }
 
-/* Whether so much more would exceed the limit; then unpins look, too. */
+/* Whether so much more would exceed the limit.  If only for what is pinned it
+ * would not, then unpins are to look, too, before it is believed. */
 static bool exceeds(struct seg_cache *c, uint64_t weight, uint64_t limit)
 {
 	/* relaxed: the gate orders those who add to it */
 	if (u64_load_relaxed(&c->resident) + weight <= limit)
 		return false;
+	if (cache_weight(c) + weight > limit)
+		return true;
 	/* relaxed: the gate orders those who write it */
 	if (!u32_load_relaxed(&c->over))
 		/* seq_cst: before cache_pinned(), see C2 */
@@ -233,6 +246,9 @@ uint64_t cache_evict_entry(struct seg_cache *c, struct cache_entry *e,
 		cache_policy_evict(&c->policy, entry_record(e));
 	cache_index_remove(&c->index, e);
 	cache_count_inside(c, (enum cache_count)cause);
+	/* relaxed, both: a hint */
+	if (!u32_load_relaxed(&c->evicts))
+		u32_store_relaxed(&c->evicts, 1);
 	leave(c, e, old, cause, f);
 	/* For the next eviction to find it near. */
 	__builtin_prefetch(cache_policy_next(&c->policy));

@@ -232,7 +232,7 @@ int seg_cache_get_or_load(struct seg_cache *c, uint64_t key,
 			cache_count_get(c, false);
 			ret = wait_for_load(c, e, word, wait_ms, &pin);
 		} else {
-			cache_mark(e);
+			cache_mark(c, e);
 			cache_count_get(c, true);
 			cache_fill_pin(c, e, word, &pin);
 		}

@@ -80,15 +80,19 @@ static uint64_t total_count(const struct cache_policy *p)
 	       p->queue[QUEUE_MAIN].count;
 }
 
-/* What so many shares of all weight are, but a few entries at the least. */
+/* What so many shares of all weight are, but a few entries at the least: that
+ * many have so many shares, unless there are only a few. */
 static uint64_t limit(const struct cache_policy *p, uint64_t shares)
 {
 	uint64_t total = total_weight(p);
 	uint64_t count = total_count(p);
-	uint64_t least = count ? total / count * LEAST_ENTRIES : 0;
 	uint64_t part = total / POLICY_SHARES * shares +
 			total % POLICY_SHARES * shares / POLICY_SHARES;
+	uint64_t least;
 
+	if (count * shares >= LEAST_ENTRIES * POLICY_SHARES)
+		return part;
+	least = count ? total / count * LEAST_ENTRIES : 0;
 	return part > least ? part : least;
 }
 
@@ -356,15 +360,17 @@ void cache_policy_expect(const struct cache_policy *p, uint64_t key)
 
 struct cache_record *cache_policy_victim(struct cache_policy *p)
 {
-	struct cache_record *r = NULL;
+	bool small = is_small_next(p);
 
 	for (unsigned i = 0; i < VICTIM_STEPS; i++) {
-		bool small = is_small_next(p);
+		struct cache_record *r = small ? oldest_small(p) :
+						 p->queue[QUEUE_MAIN].oldest;
 
-		r = small ? oldest_small(p) : p->queue[QUEUE_MAIN].oldest;
 		if (!r || !take_mark(r, small))
 			return r;
 		move_to_main(p, r);
+		/* A round within main changes no weight. */
+		small = small && is_small_next(p);
 	}
 	return p->queue[QUEUE_MAIN].oldest;
 }

@@ -170,38 +170,41 @@ static int insert(struct seg_cache *c, const struct newcomer *n,
 	return 0;
 }
 
-static int put(struct seg_cache *c, struct newcomer n, struct seg_pin *ret_pin)
+static int put(struct seg_cache *c, struct newcomer *n, struct seg_pin *ret_pin)
 {
 	struct farewell f;
 	int ret;
 
 	if (!c)
 		return -EINVAL;
-	ret = check_newcomer(c, &n);
+	ret = check_newcomer(c, n);
 	if (ret)
 		return ret;
+	cache_index_expect(&c->index, n->key);
 	do {
 		cache_lock(c, &f);
-		ret = insert(c, &n, &f, ret_pin);
+		ret = insert(c, n, &f, ret_pin);
 		cache_unlock(c, &f);
 	} while (ret == -EAGAIN);
-	return ret == -EBUSY ? page_misuse(n.value) : ret;
+	return ret == -EBUSY ? page_misuse(n->value) : ret;
 }
 
 int seg_cache_put(struct seg_cache *c, uint64_t key, void *value,
 		  uint64_t weight, struct seg_pin *ret_pin)
 {
-	return put(c, (struct newcomer){ .key = key, .value = value,
-					 .weight = weight,
-					 .pinned = ret_pin != NULL }, ret_pin);
+	struct newcomer n = { .key = key, .value = value, .weight = weight,
+			      .pinned = ret_pin != NULL };
+
+	return put(c, &n, ret_pin);
 }
 
 int seg_cache_replace(struct seg_cache *c, uint64_t key, void *value,
 		      uint64_t weight, struct seg_pin *ret_pin)
 {
-	return put(c, (struct newcomer){ .key = key, .value = value,
-					 .weight = weight, .replaces = true,
-					 .pinned = ret_pin != NULL }, ret_pin);
+	struct newcomer n = { .key = key, .value = value, .weight = weight,
+			      .replaces = true, .pinned = ret_pin != NULL };
+
+	return put(c, &n, ret_pin);
 }
 
 /* Under the gate. */

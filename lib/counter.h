@@ -60,7 +60,7 @@ unsigned counter_slots(void);
 /* Adds to a counter of that slot, the calling thread's. */
 static inline void counter_bump(struct atomic_u64 *c, size_t slot, uint64_t by)
 {
-	if (counter_owns(slot))
+	if (__builtin_expect(counter_owns(slot), 1))
 		/* relaxed, both: no other thread writes it */
 		u64_store_relaxed(c, u64_load_relaxed(c) + by);
 	else

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The index grows from 64 buckets to thousands while others look up: a key
+ * The index grows from 128 buckets to thousands while others look up: a key
  * that is always in must always be found, and no other key's value.
  *
  *   keepers    some keys that are there from the start; one thread replaces

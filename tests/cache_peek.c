@@ -490,6 +490,79 @@ static void test_readers_come_and_go(void **state)
 	scene_end(&s);
 }
 
+/* ---- what is used stays ---- */
+
+static bool peek_hits(struct seg_cache *c, uint64_t key)
+{
+	void *value;
+	int ret;
+
+	seg_read_begin();
+	ret = seg_cache_peek(c, key, &value);
+	seg_read_end();
+	return !ret;
+}
+
+static int load_nothing(void *ctx, uint64_t key, void **ret_value,
+			uint64_t *ret_weight)
+{
+	(void)ctx;
+	(void)key;
+	(void)ret_value;
+	(void)ret_weight;
+	return -ENOENT;
+}
+
+static bool load_hits(struct seg_cache *c, uint64_t key)
+{
+	struct seg_pin pin;
+
+	if (seg_cache_get_or_load(c, key, load_nothing, NULL, 0, &pin))
+		return false;
+	unpin(&pin);
+	return true;
+}
+
+static void put_once(struct seg_cache *c, uint64_t *key, unsigned count)
+{
+	while (count--) {
+		put(c, *key, number(*key), 1);
+		++*key;
+	}
+}
+
+/* Whether a key is there after many others, if it was used in between. */
+static bool stays(bool (*use)(struct seg_cache *c, uint64_t key), bool evicts)
+{
+	struct box *box = box_begin_with((struct seg_cache_options){
+		.max_weight = 100, .short_reads = 1 });
+	uint64_t key = 1;
+	bool is_there;
+
+	if (evicts)
+		put_once(box->cache, &key, 300);
+	put(box->cache, 0, number(0), 1);
+	put_once(box->cache, &key, 5);
+	assert_int_equal(cache_stats(box->cache).evictions_total > 0, evicts);
+	if (use)
+		assert_true(use(box->cache, 0));
+	put_once(box->cache, &key, 300);
+	is_there = peek_hits(box->cache, 0);
+	box_end(box);
+	return is_there;
+}
+
+static void test_a_hit_of_any_kind_lets_it_stay(void **state)
+{
+	(void)state;
+	for (int evicts = 0; evicts < 2; evicts++) {
+		assert_false(stays(NULL, evicts));
+		assert_true(stays(peek_hits, evicts));
+		assert_true(stays(has, evicts));
+		assert_true(stays(load_hits, evicts));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -503,6 +576,7 @@ int main(void)
 		cmocka_unit_test(test_take_waits_for_readers),
 		cmocka_unit_test(test_nothing_torn_is_read),
 		cmocka_unit_test(test_readers_come_and_go),
+		cmocka_unit_test(test_a_hit_of_any_kind_lets_it_stay),
 	};
 
 	return run_group(tests);
