@@ -33,6 +33,10 @@
 
 #ifdef __cplusplus
 extern "C" {
+#ifdef __GNUC__		/* a function may have the name of its struct */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#endif
 #endif
 
 #if defined(__GNUC__)
@@ -80,6 +84,7 @@ struct seg_budget_options {
 				   1 to 10000; 0: 100 */
 	unsigned cgroup_percent;	/* a root's limit is at most so much of
 					   the control group's; 0: off */
+	const char *name;	/* for segstat(1), 31 bytes; NULL: Budget */
 };
 
 struct seg_budget_stats {
@@ -128,7 +133,8 @@ struct seg_budget_stats {
  * none that has a limit, or none that can be read: limit_bytes counts.
  * Errors: -EINVAL options NULL, of a size that is too short or (where the
  * surplus is not zero) too long, ret_budget NULL, a guarantee or a share with
- * no parent, cgroup_percent with one, a parent at the 8th level; -ERANGE the
+ * no parent, cgroup_percent with one, a parent at the 8th level, a name that is
+ * too long; -ERANGE the
  * limit is below 4 KiB or above 16 TiB - 4 KiB, the guarantee above the limit,
  * the share above 10000, the percentage above 100; -EBUSY the parent has no
  * room for the guarantee; -ENOMEM; -EAGAIN no thread to be had.
@@ -230,6 +236,21 @@ typedef void seg_misuse_fn(void *ctx, enum seg_misuse what,
 
 /* ------------------------------------------------------------------- pool */
 
+/*
+ * Which memory node a segment comes from; see seg_numa(7).  A node is one that
+ * the process may use, now; a thread's is the nearest of these to its CPU.
+ */
+enum seg_policy {
+	SEG_POLICY_DEFAULT = 0,	/* a call's: as the pool; a pool's: LOCAL */
+	SEG_POLICY_LOCAL = 1,	/* the thread's node, else the nearest to it
+				   that has room */
+	SEG_POLICY_STRICT = 2,	/* the thread's node, or ENOMEM */
+	SEG_POLICY_PREFERRED = 3,	/* the named node, else the nearest */
+	SEG_POLICY_INTERLEAVE = 4,	/* all of them in turn, else the
+					   nearest to that */
+	SEG_POLICY_NODE = 5	/* the named node, or ENOMEM */
+};
+
 struct seg_pool_options {
 	size_t size;			/* sizeof(struct seg_pool_options) */
 	struct seg_budget *budget;	/* required; outlives the pool */
@@ -244,6 +265,17 @@ struct seg_pool_options {
 	enum seg_log_level log_level;
 	seg_misuse_fn *misuse;		/* NULL: counted and returned only */
 	void *misuse_ctx;
+	enum seg_policy policy;		/* 0: SEG_POLICY_LOCAL */
+	int node;			/* of a policy that names one */
+	uint64_t node_limit_bytes;	/* each node gets a budget of its own,
+					   a child of the pool's; 0: none */
+	unsigned tail_bytes;		/* so many behind each segment can be
+					   read, too; 0 to 4096 */
+	const char *name;		/* for segstat(1), 31 bytes; NULL:
+					   Pool */
+	unsigned publish;		/* 1: while the pool exists, segstat(1)
+					   can read the figures of all budgets,
+					   pools and caches of the process */
 };
 
 /*
@@ -275,9 +307,15 @@ struct seg_pool_stats {
 	uint64_t regions_mapped_total;
 	uint64_t regions_retired_total;
 	uint64_t regions_unmapped_total;
-	uint64_t misuses_total;		/* only in the sum over all classes */
+	uint64_t misuses_total;		/* only in the sum over all classes and
+					   nodes */
 	uint64_t decommitted;		/* slices neither charged nor backed */
 	uint64_t decommitted_bytes;
+	/* Only in sums over all classes, and 0 where there is one node: */
+	uint64_t remote_allocations_total;	/* by threads of another node */
+	uint64_t remote_releases_total;		/* as well */
+	uint64_t fallbacks_total;	/* had here, wanted elsewhere */
+	uint64_t foreign_total;		/* wanted here, had elsewhere */
 };
 
 /*
@@ -285,7 +323,9 @@ struct seg_pool_stats {
  * The first pool of a process starts the library's one thread, the last one
  * ends it.
  * Errors: -EINVAL options or ret_pool NULL, a size that is not valid, no
- * budget, an option out of its range; -ENOMEM; -EAGAIN no thread to be had.
+ * budget, an option out of its range or a node that there never was, or with
+ * node_limit_bytes a budget at the 8th level; -ERANGE node_limit_bytes is none
+ * that a budget may have; -ENOMEM; -EAGAIN no thread to be had.
  * Owner: the caller.  Blocking.
  */
 SEG_API SEG_NODISCARD int
@@ -369,17 +409,19 @@ SEG_API int seg_pool_stats(struct seg_pool *pool, int node, int class_index,
 
 /*
  * Writes the figures of all nodes, sums and each class, as one JSON object
- * without a newline: the names of the members, and "version": 1.  Cut to bytes
- * with the terminating zero.  Returns the length of the whole, as snprintf():
- * not below bytes means that it was cut.  buffer may be NULL if bytes is 0.
+ * without a newline: the names of the members, and "version": 1; where there
+ * are several nodes, the sums of each, too.  Cut to bytes with the terminating
+ * zero.  Returns the length of the whole, as snprintf(): not below bytes means
+ * that it was cut.  buffer may be NULL if bytes is 0.
  * Errors: -EINVAL pool NULL, or buffer NULL.  Lock-free; as seg_pool_stats().
  */
 SEG_API int seg_pool_stats_json(struct seg_pool *pool, char *buffer,
 				size_t bytes);
 
 /*
- * The same in the text format of Prometheus: seg_* metrics by class, with the
- * label pool="name".  Only bytes 0x20 to 0x7e of the name count.
+ * The same in the text format of Prometheus: seg_* metrics by class, those of
+ * calls that crossed nodes by node if there are several, with the label
+ * pool="name".  Only bytes 0x20 to 0x7e of the name count.
  * Returns the length of the whole, as above.
  * Errors: -EINVAL pool or name NULL, or buffer NULL.  Lock-free.
  */
@@ -416,8 +458,9 @@ SEG_API SEG_NODISCARD SEG_ALIGNED void *
 seg_alloc_zeroed(struct seg_pool *pool, size_t bytes);
 
 /*
- * As seg_alloc(), from the given node.
- * Errors: also EINVAL, no such node.
+ * As seg_alloc(), from the given node and no other: SEG_POLICY_NODE.
+ * Errors: also EINVAL, no node that the process ever might use; ENOMEM, it may
+ * not use it now.
  */
 SEG_API SEG_NODISCARD SEG_ALIGNED void *
 seg_alloc_on(struct seg_pool *pool, size_t bytes, int node);
@@ -430,6 +473,33 @@ seg_alloc_on(struct seg_pool *pool, size_t bytes, int node);
 SEG_API SEG_NODISCARD SEG_ALIGNED void *
 seg_alloc_until(struct seg_pool *pool, size_t bytes,
 		const struct timespec *deadline);
+
+/* How hard an allocation tries at the limit. */
+enum seg_effort {
+	SEG_EFFORT_DEFAULT = 0,	/* asks caches and reclaimers, and waits */
+	SEG_EFFORT_EASY = 1	/* takes what is unused, and does neither */
+};
+
+struct seg_alloc_options {
+	size_t size;		/* sizeof(struct seg_alloc_options) */
+	enum seg_policy policy;	/* SEG_POLICY_DEFAULT: the pool's */
+	int node;		/* of a policy that names one */
+	enum seg_effort effort;
+	unsigned zeroed;	/* 1: as seg_alloc_zeroed() */
+	const struct timespec *deadline;	/* as seg_alloc_until();
+						   NULL: the pool's wait_ms */
+};
+
+/*
+ * As seg_alloc(), with options for this call.
+ * Errors: also EINVAL, options NULL, a size that is not valid, an effort or a
+ * policy that there is not, a node that there never was, zeroed above 1, a
+ * deadline whose tv_nsec is out of range.  A refusal with SEG_EFFORT_EASY is
+ * counted, but neither logged nor recorded.
+ */
+SEG_API SEG_NODISCARD SEG_ALIGNED void *
+seg_alloc_with(struct seg_pool *pool, size_t bytes,
+	       const struct seg_alloc_options *options);
 
 /*
  * Takes a segment back.  A NULL segment is a no-op.  A wrong address is
@@ -520,128 +590,56 @@ typedef int seg_region_fn(void *ctx, const struct seg_region_info *info);
 SEG_API int seg_region_each(struct seg_pool *pool, seg_region_fn *fn,
 			    void *ctx);
 
-/* ------------------------------------------------------------------ pages */
+/* ------------------------------------------------------------------ nodes */
+
+struct seg_node_info {
+	size_t size;		/* sizeof(struct seg_node_info) */
+	int node;		/* the system's number */
+	unsigned usable;	/* 1: the process may have memory of it now */
+	struct seg_budget *budget;	/* its own (node_limit_bytes), or NULL:
+					   to ask and to set its limit */
+};
+
+/* Returns 0 to go on; anything else ends the walk and is its result. */
+typedef int seg_node_fn(void *ctx, const struct seg_node_info *info);
 
 /*
- * Makes a page: one owner of 1 to SEG_PAGE_PARTS segments, part i with at
- * least part_bytes[i] bytes.  All parts or none.
- * Errors: -EINVAL a NULL, parts 0 or too many, a size 0 or too large;
- * -ENOMEM as in seg_alloc().
- * Owner: the caller, until seg_page_release(), seg_txlog_put() or a put into
- * a cache of pages.
+ * Looks at the system, and calls fn for each memory node that the process had
+ * or has to do with; one where there is no NUMA.  fn runs in the calling
+ * thread, outside read sections, and may call all but what destroys the pool.
+ * The budgets are the pool's: it ends them.
+ * Errors: -EINVAL a NULL; else what fn returned.  Blocking: while another
+ * thread looks.
  */
-SEG_API SEG_NODISCARD int
-seg_page_create(struct seg_pool *pool, const size_t *part_bytes, unsigned parts,
-		struct seg_page **ret_page);
+SEG_API int seg_node_each(struct seg_pool *pool, seg_node_fn *fn, void *ctx);
 
-/* The number of parts; 0 for NULL.  Wait-free. */
-SEG_API unsigned seg_page_parts(const struct seg_page *page);
-
-/* Part i, or NULL where there is none.  Wait-free. */
-SEG_API void *seg_page_part(const struct seg_page *page, unsigned part);
-
-/* The bytes of part i (its class), or 0 where there is none.  Wait-free. */
-SEG_API size_t seg_page_part_bytes(const struct seg_page *page, unsigned part);
-
-/* The bytes of all parts: what it weighs in a cache; 0 for NULL.  Wait-free. */
-SEG_API size_t seg_page_bytes(const struct seg_page *page);
-
-/*
- * Moves part i to the smallest class with at least the given bytes: the
- * contents move along, the old segment is released, its address is no longer
- * the page's.  A part that is large enough already stays.
- * Only one thread at a time may use a page.
- * Errors: -EINVAL page NULL, no such part, more than SEG_MAX_BYTES; -ESTALE
- * the page was released; -EBUSY a cache owns it; -ENOMEM the page is as it was.
- */
-SEG_API SEG_NODISCARD int seg_page_grow(struct seg_page *page, unsigned part,
-					size_t bytes);
-
-/*
- * Releases the page and its segments, once.  NULL is a no-op.  Page pointers
- * stay readable until the pool is destroyed, so that a second release is
- * detected as long as the page object was not given out again.
- * Errors: -ESTALE released already; -EBUSY an intent log or a cache owns it.
- * Lock-free.
- */
-SEG_API int seg_page_release(struct seg_page *page);
-
-/* ------------------------------------------------------------- intent log */
-
-/*
- * A write transaction's own set of pages: for each key a pair of pages, the
- * complete and the modified one (which may be the same, or NULL).  It owns
- * what is put in, alone, and hands everything back to the pool at commit,
- * abort or destroy.  Not MT-Safe: one thread at a time, any thread.
- */
-struct seg_txlog_options {
-	size_t size;		/* sizeof(struct seg_txlog_options) */
-	size_t capacity;	/* pairs to make room for at once; 0: 64 */
+/* Where the kernel has the pages of a pool's regions. */
+struct seg_placement {
+	size_t size;		/* sizeof(struct seg_placement) */
+	uint64_t resident_pages;	/* placed + misplaced */
+	uint64_t placed_pages;		/* on the node of their region */
+	uint64_t misplaced_pages;	/* on another */
+	uint64_t absent_pages;		/* not backed */
 };
 
 /*
- * Errors: -EINVAL pool or ret_log NULL, options of a size that is not valid
- * (NULL is all defaults); -ENOMEM.  Owner: the caller.
+ * Asks the kernel about each page of all regions of a node number, or SEG_ALL.
+ * For diagnosis: it takes about a microsecond for 4 KiB and holds up unmapping
+ * meanwhile.
+ * Errors: -EINVAL a NULL, no such node, a size that is not valid; -ENOSYS,
+ * -EPERM the kernel does not tell.
  */
-SEG_API SEG_NODISCARD int
-seg_txlog_create(struct seg_pool *pool, const struct seg_txlog_options *options,
-		 struct seg_txlog **ret_log);
-
-/*
- * Moves a pair of pages into the log.  The pages of an earlier pair of that
- * key are released, but for those that are in the new one.
- * Errors: -EINVAL log or complete NULL, a page of another pool; -ESTALE a
- * page was released; -EBUSY a page is owned by another key, log or cache;
- * -ENOMEM.
- * On an error the pages stay the caller's.
- */
-SEG_API SEG_NODISCARD int
-seg_txlog_put(struct seg_txlog *log, uint64_t key, struct seg_page *complete,
-	      struct seg_page *modified);
-
-/*
- * The pair of a key; still the log's.  The ret_ parameters may be NULL.
- * Errors: -EINVAL log NULL; -ENOENT no such key.
- */
-SEG_API int seg_txlog_get(struct seg_txlog *log, uint64_t key,
-			  struct seg_page **ret_complete,
-			  struct seg_page **ret_modified);
-
-/*
- * As get, but the pair leaves the log and is the caller's.
- * Errors: -EINVAL log, ret_complete or ret_modified NULL; -ENOENT.
- */
-SEG_API SEG_NODISCARD int
-seg_txlog_take(struct seg_txlog *log, uint64_t key,
-	       struct seg_page **ret_complete, struct seg_page **ret_modified);
-
-/* The number of pairs; 0 for NULL. */
-SEG_API size_t seg_txlog_count(const struct seg_txlog *log);
-
-/* Makes one pair durable: 0, or a negative errno to stop the commit. */
-typedef int seg_txlog_write_fn(void *ctx, uint64_t key,
-			       const struct seg_page *complete,
-			       const struct seg_page *modified);
-
-/*
- * Calls write (may be NULL) for each pair in ascending order of keys, then
- * releases all pages.  If write fails, nothing is released and the log is as
- * it was.
- * Errors: -EINVAL log NULL; else what write returned.
- */
-SEG_API int seg_txlog_commit(struct seg_txlog *log, seg_txlog_write_fn *write,
-			     void *ctx);
-
-/* Releases all pages; the log is empty and can be used again.  -EINVAL NULL. */
-SEG_API int seg_txlog_abort(struct seg_txlog *log);
-
-/* Aborts and ends the log.  NULL is a no-op. */
-SEG_API void seg_txlog_destroy(struct seg_txlog *log);
+SEG_API int seg_pool_placement(struct seg_pool *pool, int node,
+			       struct seg_placement *ret_placement);
 
 #ifdef __cplusplus
+#ifdef __GNUC__
+#pragma GCC diagnostic pop
+#endif
 }
 #endif
 
+#include <seg_page.h>
 #include <seg_cache.h>
 
 #endif

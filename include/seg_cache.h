@@ -10,6 +10,10 @@
 
 #ifdef __cplusplus
 extern "C" {
+#ifdef __GNUC__		/* a function may have the name of its struct */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#endif
 #endif
 
 /* ------------------------------------------------------------------ cache */
@@ -24,6 +28,15 @@ extern "C" {
  * the library's own, none of which is needed to evict.
  * Fork: a cache must not be used in the child, whose allocations ask none of
  * the parent's.
+ */
+
+/*
+ * Pages that move (migrate_after): the unpin that makes a page due gives its
+ * parts other segments, on the node of those who read it.  Page, key and weight
+ * stay; what seg_page_part() returned is good as long as the page is pinned, or
+ * the read section lasts.  Nothing waits for a move: a pin taken meanwhile ends
+ * it.  Memory is had with SEG_EFFORT_EASY, or the page stays.  Peeks don't
+ * count.
  */
 
 /* Why a value left. */
@@ -71,6 +84,9 @@ struct seg_cache_options {
 	unsigned short_reads;		/* 1: seg_cache_peek() is allowed,
 					   and what leaves does so after a
 					   grace period */
+	unsigned migrate_after;		/* of pages: one that was read so many
+					   times in a row from one other memory
+					   node moves there; 0: none does */
 };
 
 /*
@@ -101,6 +117,10 @@ struct seg_cache_stats {
 	uint64_t released_total;	/* values that the listener was given */
 	uint64_t metadata_bytes;	/* the library's own */
 	uint64_t misuses_total;		/* unpins of what was not pinned */
+	uint64_t migrations_total;	/* pages that moved to another node */
+	uint64_t migrated_bytes_total;	/* what was copied for that */
+	uint64_t migrations_refused_total;	/* no memory there, or somebody
+						   wanted the page meanwhile */
 };
 
 /*
@@ -117,8 +137,8 @@ struct seg_pin {
 
 /*
  * Errors: -EINVAL options or ret_cache NULL, a size that is not valid, an
- * option out of its range, a listener missing; -ENOMEM; -EAGAIN no thread to
- * be had.  Owner: the caller.  Blocking.
+ * option out of its range, a listener missing, migrate_after without pages;
+ * -ENOMEM; -EAGAIN no thread to be had.  Owner: the caller.  Blocking.
  */
 SEG_API SEG_NODISCARD int
 seg_cache_create(const struct seg_cache_options *options,
@@ -211,9 +231,21 @@ SEG_API int seg_pin_tag(struct seg_pin *pin, uint64_t tag);
  * too heavy now, it evicts, unless another thread is doing so.
  * Errors: -EINVAL pin NULL; -ESTALE it is a copy of one that was given back
  * (found for as long as the entry has no other pins): counted, logged, and
- * nothing changes.  Lock-free.
+ * nothing changes.  Lock-free; with migrate_after a page may be copied.
  */
 SEG_API int seg_unpin(struct seg_pin *pin);
+
+/*
+ * Pins again what a copy of a pin that was given back names, if it has not left
+ * the cache since: a hit like any other, without a look-up.  For who remembers
+ * where things are, such as a page that points to its children.  The cache must
+ * exist still.  ret_pin may be last itself.
+ * Errors: -EINVAL a NULL, or last was never a pin; -ENOENT it has left (what
+ * the key leads to now is another value), is hidden, or has 2^26 pins.
+ * Lock-free.
+ */
+SEG_API SEG_NODISCARD int
+seg_pin_again(const struct seg_pin *last, struct seg_pin *ret_pin);
 
 /*
  * A read section: what seg_cache_peek() finds in it stays readable until its
@@ -350,6 +382,9 @@ SEG_API int seg_cache_stats(struct seg_cache *cache,
 SEG_API bool seg_cache_is_valid(struct seg_cache *cache);
 
 #ifdef __cplusplus
+#ifdef __GNUC__
+#pragma GCC diagnostic pop
+#endif
 }
 #endif
 

@@ -73,7 +73,10 @@ enum seg_refusal_reason {
 	SEG_REFUSED_PINNED = 6,	 /* pins in caches hold enough for it */
 	SEG_REFUSED_FLOOR = 7,	 /* caches hold enough for it, but no more than
 				    their floors */
-	SEG_REFUSED_IN_USE = 8	 /* it is all in its owners' hands */
+	SEG_REFUSED_IN_USE = 8,	 /* it is all in its owners' hands */
+	SEG_REFUSED_NODE = 9	 /* the node that it has to come from, or each
+				    that it may, has no memory left, its own
+				    budget is full, or it may not be used */
 };
 
 /* One class of the pool, in bytes; all nodes. */
@@ -147,6 +150,7 @@ struct seg_refusal {
 					   borrow; the first of them: */
 	struct seg_reclaimer_info reclaimer[SEG_RECLAIMERS_MOST];
 	struct seg_tag_sum tags[SEG_PINS_MOST];	/* over all these caches */
+	uint64_t node;			/* number of the one that was wanted */
 };
 
 /*

@@ -55,6 +55,7 @@
 
 #include "atomic.h"
 #include "counter.h"
+#include "publish.h"
 #include "reclaim.h"
 
 enum {
@@ -73,6 +74,8 @@ struct budget_member {
 	/* Gives up backing and charge of unused slices; what was uncharged.
 	 * NULL: has none. */
 	uint64_t (*decommit)(struct budget_member *member, uint64_t bytes);
+	/* Says what it holds of it. */
+	void (*report)(struct budget_member *member, struct seg_holder *holder);
 };
 
 struct seg_budget {
@@ -100,6 +103,7 @@ struct seg_budget {
 	struct atomic_u32 visits;	/* see budget_tree.c */
 	unsigned depth;			/* written at creation; 0: root */
 	struct budget_follower *follower;	/* budget_follow.c; or NULL */
+	struct publish_item published;
 };
 
 static inline uint64_t budget_units(uint64_t bytes)

@@ -48,7 +48,8 @@ static int check_options(const struct seg_budget_options *theirs,
 			 struct seg_budget_options *o)
 {
 	if (!options_get(o, sizeof(*o), theirs,
-			 offsetof(struct seg_budget_options, parent)))
+			 offsetof(struct seg_budget_options, parent)) ||
+	    !publish_name_is_valid(o->name))
 		return -EINVAL;
 	if (!limit_is_valid(o->limit_bytes))
 		return -ERANGE;
@@ -154,6 +155,26 @@ static int begin_root(struct seg_budget *b, const struct seg_budget_options *o)
 	return ret;
 }
 
+static bool fill_published(struct publish_item *item, void *to)
+{
+	struct seg_budget *b = (void *)((char *)item -
+					offsetof(struct seg_budget, published));
+	struct seg_budget_stats *stats = to;
+
+	stats->size = sizeof(*stats);
+	return seg_budget_stats(b, stats) == 0;
+}
+
+static void begin_published(struct seg_budget *b, const char *name)
+{
+	b->published.kind = PUBLISHED_BUDGET;
+	b->published.bytes = sizeof(struct seg_budget_stats);
+	b->published.fill = fill_published;
+	b->published.budget = b->parent ? &b->parent->published : NULL;
+	publish_set_name(&b->published, name, "Budget");
+	publish_add(&b->published);
+}
+
 int seg_budget_create(const struct seg_budget_options *options,
 		      struct seg_budget **ret_budget)
 {
@@ -173,9 +194,11 @@ int seg_budget_create(const struct seg_budget_options *options,
 	u64_store_relaxed(&b->word,
 			  budget_word(budget_units(o.limit_bytes), 0));
 	ret = o.parent ? begin_child(b, &o) : begin_root(b, &o);
-	if (!ret)
-		*ret_budget = b;
-	return ret;
+	if (ret)
+		return ret;
+	begin_published(b, o.name);
+	*ret_budget = b;
+	return 0;
 }
 
 /* relaxed, all: written while the keeper is held */
@@ -200,6 +223,7 @@ int seg_budget_destroy(struct seg_budget *b)
 	keeper_let_go();
 	if (busy)
 		return -EBUSY;
+	publish_remove(&b->published);
 	if (b->parent) {
 		end_child(b);
 	} else {

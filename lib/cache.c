@@ -58,6 +58,7 @@ static bool options_are_valid(const struct seg_cache_options *o)
 {
 	return o->max_weight && o->max_weight <= CACHE_WEIGHT_MOST &&
 	       o->short_reads <= 1 && (o->listener || o->pages) &&
+	       (!o->migrate_after || o->pages) &&
 	       (!o->name || strlen(o->name) < CACHE_NAME_BYTES) &&
 	       o->log_level <= SEG_LOG_SEGMENT;
 }
@@ -65,6 +66,7 @@ static bool options_are_valid(const struct seg_cache_options *o)
 static void set_options(struct seg_cache *c, const struct seg_cache_options *o)
 {
 	c->short_reads = o->short_reads;
+	c->migrate_after = o->migrate_after;
 	c->pages = o->pages;
 	c->listener = o->listener;
 	c->listener_ctx = o->listener_ctx;
@@ -77,6 +79,8 @@ static void set_options(struct seg_cache *c, const struct seg_cache_options *o)
 	strcpy(c->name, o->name ? o->name : "Cache");
 	/* relaxed: not yet published */
 	u64_store_relaxed(&c->max_weight, o->max_weight);
+	/* relaxed: as above */
+	u32_store_relaxed(&c->over, cache_over_always(c));
 	cache_policy_init(&c->policy, o->max_weight);
 	pin_tags_init(&c->tags);
 	c->slots.work.run = cache_batch_arrived;
@@ -85,6 +89,11 @@ static void set_options(struct seg_cache *c, const struct seg_cache_options *o)
 	c->reclaimer.drain = cache_drain;
 	c->reclaimer.name = c->name;
 	c->duty.run = cache_flush_duty;
+	c->published.kind = PUBLISHED_CACHE;
+	c->published.bytes = sizeof(struct seg_cache_stats);
+	c->published.fill = cache_publish;
+	c->published.budget = o->budget ? &o->budget->published : NULL;
+	publish_set_name(&c->published, c->name, NULL);
 }
 
 static void free_cache(struct seg_cache *c)
@@ -101,10 +110,12 @@ static void join(struct seg_cache *c)
 		reclaim_join(&c->budget->reclaimers, &c->reclaimer);
 	if (c->pages)
 		u64_add_relaxed(&c->pages->caches, 1); /* relaxed: counter */
+	publish_add(&c->published);
 }
 
 static void leave(struct seg_cache *c)
 {
+	publish_remove(&c->published);
 	if (c->budget)
 		reclaim_leave(&c->budget->reclaimers, &c->reclaimer);
 	if (c->pages)

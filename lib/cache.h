@@ -10,6 +10,7 @@
  *   cache_release what becomes of values that left
  *   cache_leave   the ways out
  *   cache_drain   out of sparse regions
+ *   cache_migrate pages move to who reads them
  *   cache_get, cache_put, cache_load   what the application calls
  *   cache.c, cache_stats.c   creation, and what can be asked
  *
@@ -41,6 +42,7 @@
 #include "keeper.h"
 #include "log.h"
 #include "pin_tags.h"
+#include "publish.h"
 #include "reclaim.h"
 
 enum { CACHE_NAME_BYTES = 32 };
@@ -70,18 +72,29 @@ enum cache_count {
 	COUNT_LOAD_WAITS,
 	COUNT_RELEASED,
 	COUNT_MISUSES,
+	COUNT_MIGRATIONS,
+	COUNT_MIGRATED_BYTES,
+	COUNT_MIGRATIONS_REFUSED,
 	COUNT_END
+};
+
+/* What last unpins are to do. */
+enum cache_over {
+	OVER_HEAVY = 1,		/* maybe too heavy: cache_relieve() */
+	OVER_MIGRATES = 2	/* always so: cache_was_read() */
 };
 
 struct seg_cache {
 	/* read by hits; written when the table grows */
 	struct cache_index index;
-	/* read by last unpins; written when resident crosses the maximum */
+	/* read by last unpins, enum cache_over; written when resident crosses
+	 * the maximum */
 	_Alignas(CACHE_LINE) struct atomic_u32 over;
 	/* read by hits; written by the first eviction: 1 */
 	struct atomic_u32 evicts;
 	/* written at creation */
 	bool short_reads;
+	unsigned migrate_after;
 	struct seg_pool *pages;		/* values are its pages; or NULL */
 	seg_cache_listener_fn *listener;
 	void *listener_ctx;
@@ -94,6 +107,7 @@ struct seg_cache {
 	struct keeper_duty duty;
 	struct reclaimer reclaimer;
 	struct pin_tags tags;
+	struct publish_item published;
 	/* written by who changes the set of entries */
 	_Alignas(CACHE_LINE) struct gate gate;
 	struct atomic_u64 max_weight;
@@ -104,6 +118,7 @@ struct seg_cache {
 	uint64_t flush_at_ns;		/* the keeper's own; 0: not yet */
 	struct atomic_ptr returned;	/* records; see cache_leave.h */
 	struct atomic_u64 loading;	/* entries, still in the index or not */
+	struct atomic_u64 migrate_at_ns;	/* not before; a hint */
 	struct atomic_u64 count[COUNT_END];
 	struct atomic_u64 policy_bytes;	/* for the statistics */
 	struct cache_policy policy;	/* under the gate, and the next two */
@@ -196,6 +211,21 @@ static inline bool cache_can_hold(struct seg_cache *c, uint64_t weight)
 struct cache_entry *cache_find_and_pin(struct seg_cache *c, uint64_t key,
 				       uint64_t *ret_word);
 
+/* What `over` is beside OVER_HEAVY. */
+static inline uint32_t cache_over_always(const struct seg_cache *c)
+{
+	return c->migrate_after ? OVER_MIGRATES : 0;
+}
+
+/* cache_migrate.c: after the last unpin of that entry, in a cache of
+ * OVER_MIGRATES. */
+void cache_was_read(struct seg_cache *c, struct cache_entry *e,
+		    uint64_t version);
+
+/* cache_migrate.c: pins what entry_pin() did not, as it is being moved; false:
+ * that was not why. */
+bool cache_join(struct cache_entry *e, uint64_t *word);
+
 /* cache_get.c: gives a pin back, whatever the entry has come to. */
 bool cache_unpin(struct seg_cache *c, struct cache_entry *e, uint64_t version);
 
@@ -206,6 +236,9 @@ static inline struct seg_cache *cache_of(struct reclaimer *r)
 
 /* cache_drain.c: as struct reclaimer says. */
 void cache_drain(struct reclaimer *r, struct drain *d);
+
+/* cache_stats.c: for cache->published. */
+bool cache_publish(struct publish_item *item, void *to);
 
 /* cache_put.c: makes a free entry that of a key, before it begins. */
 void cache_fill_entry(struct seg_cache *c, struct cache_entry *e, uint64_t key,

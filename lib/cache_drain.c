@@ -29,8 +29,8 @@ static uint64_t bytes_inside(const struct drain *d, const struct seg_page *page)
 	uint64_t bytes = 0;
 
 	for (unsigned i = 0; page && i < page->parts; i++)
-		if (drain_find(d, page->part[i].handle.segment))
-			bytes += page->part[i].bytes;
+		if (drain_find(d, page_segment(page, i)))
+			bytes += page->bytes[i];
 	return bytes;
 }
 
@@ -63,8 +63,8 @@ static void count_entry(struct walk *w, const struct cache_entry *e)
 		return;
 	for (unsigned i = 0; i < page->parts; i++) {
 		struct drain_span *span =
-			drain_find(d, page->part[i].handle.segment);
-		uint64_t bytes = span ? page->part[i].bytes : 0;
+			drain_find(d, page_segment(page, i));
+		uint64_t bytes = span ? page->bytes[i] : 0;
 
 		if (span && pinned)
 			span->pinned_bytes += bytes;

@@ -171,3 +171,68 @@ uint64_t entry_loaded(struct cache_entry *e)
 		;
 	return old & ~ENTRY_LOADING;
 }
+
+/* ---- moves ---- */
+
+bool entry_join(struct cache_entry *e, uint64_t *word)
+{
+	uint64_t old = entry_look(e), new;
+
+	do {
+		if (!entry_lives_on(*word, old) ||
+		    (old & ENTRY_PINS) == ENTRY_PINS)
+			return false;
+		new = old + ENTRY_PIN;
+		if (entry_pins(old) <= 1)
+			new &= ~ENTRY_MOVING;
+		/* acquire <- entry_move_commit(), and as entry_pin(), as which
+		 * it retries */
+	} while (!u64_cas_weak_acquire(&e->word, &old, new));
+	*word = new;
+	return true;
+}
+
+/* Whether the only pin is there still. */
+static bool is_alone(uint64_t word, uint64_t version)
+{
+	return entry_version(word) == version && entry_pins(word) == 1 &&
+	       entry_state(word) == ENTRY_LIVE;
+}
+
+bool entry_move_begin(struct cache_entry *e, uint64_t version)
+{
+	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
+
+	do {
+		if (!is_alone(old, version) || (old & ENTRY_LOADING))
+			return false;
+		/* acquire <- entry_unpin(): what was written under other pins;
+		 * retries as entry_pin() */
+	} while (!u64_cas_weak_acquire(&e->word, &old, old | ENTRY_MOVING));
+	return true;
+}
+
+bool entry_move_commit(struct cache_entry *e, uint64_t version)
+{
+	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
+
+	do {
+		if (!is_alone(old, version) || !(old & ENTRY_MOVING))
+			return false;
+		/* release -> entry_join(): where the value will be; retries as
+		 * entry_pin() */
+	} while (!u64_cas_weak_release(&e->word, &old, old + ENTRY_PIN));
+	return true;
+}
+
+void entry_move_end(struct cache_entry *e)
+{
+	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
+	uint64_t new;
+
+	do {
+		new = (old - ENTRY_PIN) & ~ENTRY_MOVING;
+		/* release -> entry_pin(), entry_join(): where the value is;
+		 * retries as entry_pin() */
+	} while (!u64_cas_weak_release(&e->word, &old, new));
+}

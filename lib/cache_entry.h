@@ -2,7 +2,8 @@
 /*
  * An entry of a cache and its one atomic word:
  *
- *   | 63..32 version | 31..6 pins | returning | parked | loading | state 2 |
+ *   | 63..32 version | 31..6 pins | moving | returning | parked | loading |
+ *   | state 2 |
  *
  * State: dead, live (in the index), hidden (out of the index, but pinned).
  * Each row is one compare-exchange, so "not pinned" and "gone" can't come
@@ -21,6 +22,11 @@
  * | live p>0           | parked      | evict; lock      | entry_park()      |
  * | returning          | not         | drain; lock      | entry_returned()  |
  * | loading            | not         | the loader       | entry_loaded()    |
+ * | live 1             | live 1, mov.| who moves it     | entry_move_begin()|
+ * | live 1, moving     | live 2      | anybody          | entry_join()      |
+ * | live 1, moving     | live 2, mov.| who moves it     | .._move_commit()  |
+ * | live p>1, moving   | p+1         | anybody          | entry_join()      |
+ * | p>1, moving        | p-1, not    | who moves it     | entry_move_end()  |
  *
  * Guarantees: (E1) of all that want to end an entry, one wins: the step to
  * dead.  It alone disposes of the value.  (E2) No pin begins on what is dead or
@@ -30,6 +36,10 @@
  * (E4) Who finds `returning` set does not recycle the entry: it is on the
  * returned list, or about to be, and whoever drains that list (under the lock)
  * recycles it, once.
+ * (E6) Who moves what the value is made of has the only pin from
+ * entry_move_begin() to entry_move_commit(), or the latter fails: who pins
+ * meanwhile takes the bit away.  From then on the bit stays until the end of
+ * the move, and tells who pins, which is beside two pins of the mover's.
  *
  * A dead entry is used again at once, by the next put, as another key's, with
  * the next version.  So who looks at an entry without a pin reads the word,
@@ -58,6 +68,7 @@ enum cache_state { ENTRY_DEAD = 0, ENTRY_LIVE = 1, ENTRY_HIDDEN = 2 };
 #define ENTRY_LOADING UINT64_C(4)
 #define ENTRY_PARKED UINT64_C(8)	/* the policy let go of it */
 #define ENTRY_RETURNING UINT64_C(16)	/* see E4 */
+#define ENTRY_MOVING UINT64_C(32)	/* see E6 */
 #define ENTRY_PIN UINT64_C(64)
 #define ENTRY_PINS UINT64_C(0xffffffc0)
 #define ENTRY_VERSION_SHIFT 32
@@ -167,18 +178,28 @@ static inline bool entry_lives_on(uint64_t before, uint64_t now)
 	       ((before & versions) | ENTRY_LIVE);
 }
 
+/* The same, and it is not being moved. */
+static inline bool entry_rests(uint64_t before, uint64_t now)
+{
+	const uint64_t versions = ~UINT64_C(0) << ENTRY_VERSION_SHIFT;
+
+	return (now & (versions | ENTRY_STATE | ENTRY_MOVING)) ==
+	       ((before & versions) | ENTRY_LIVE);
+}
+
 /* Pins what was read with that word, which then is the one with the pin.
- * False: it is dead, hidden or another entry by now (or has 2^26 pins). */
+ * False: it is dead, hidden, moving or another entry by now (or has 2^26
+ * pins). */
 static inline bool entry_pin(struct cache_entry *e, uint64_t *word)
 {
 	uint64_t old = *word;
 
 	do {
-		if (!entry_lives_on(*word, old) ||
+		if (!entry_rests(*word, old) ||
 		    (old & ENTRY_PINS) == ENTRY_PINS)
 			return false;
-		/* acquire <- entry_loaded(), entry_begin(); retries when the
-		 * word changed */
+		/* acquire <- entry_loaded(), entry_begin(), entry_move_end();
+		 * retries when the word changed */
 	} while (!u64_cas_weak_acquire(&e->word, &old, old + ENTRY_PIN));
 	*word = old + ENTRY_PIN;
 	return true;
@@ -247,5 +268,20 @@ uint64_t entry_returned(struct cache_entry *e);
 
 /* The value is there, or the load has failed; the word that is left. */
 uint64_t entry_loaded(struct cache_entry *e);
+
+/* ---- moves (E6): cache_migrate.c ---- */
+
+/* As entry_pin(), also of one that is being moved.  If the word says MOVING
+ * then, the value is to be moved, by all who see it. */
+bool entry_join(struct cache_entry *e, uint64_t *word);
+
+/* By who pins it.  False: others do, too, or it is not live any more. */
+bool entry_move_begin(struct cache_entry *e, uint64_t version);
+
+/* False: somebody pinned or removed it since; the move has ended. */
+bool entry_move_commit(struct cache_entry *e, uint64_t version);
+
+/* After a commit: the value has moved. */
+void entry_move_end(struct cache_entry *e);
 
 #endif

@@ -17,9 +17,9 @@
 /* What is kept out of the way of hits. */
 #define APART __attribute__((noinline))
 
-/* With the last it weighs again; true: maybe too much, cache_relieve(). */
-static inline bool weigh_unpin(struct seg_cache *c, size_t slot,
-			       uint64_t weight)
+/* With the last it weighs again; what is to be done then, enum cache_over. */
+static inline uint32_t weigh_unpin(struct seg_cache *c, size_t slot,
+				   uint64_t weight)
 {
 	/* seq_cst: before the load of over; with cache_pinned(), see C2 */
 	u64_sub_seq_cst(&c->slot[slot].pinned, weight);
@@ -35,7 +35,7 @@ static struct cache_entry *find_and_pin(struct seg_cache *c, uint64_t key,
 
 	do {
 		e = cache_index_find(&c->index, key, ret_word);
-		if (!e || entry_pin(e, ret_word))
+		if (!e || entry_pin(e, ret_word) || cache_join(e, ret_word))
 			return e;
 	} while (index_ended_anew(&ended, e, *ret_word));
 	return NULL;
@@ -100,6 +100,30 @@ int seg_cache_get(struct seg_cache *c, uint64_t key, struct seg_pin *ret_pin)
 	cache_count_pin(c, number - 1, weight_off(e, word));
 	cache_mark(c, e);
 	cache_fill_pin(c, e, word, ret_pin);
+	return 0;
+}
+
+/* What the pin was of lives still: that is what its version says (E5). */
+int seg_pin_again(const struct seg_pin *last, struct seg_pin *ret_pin)
+{
+	size_t number = counter_number();
+	struct cache_entry *e;
+	uint64_t word;
+
+	if (!last || !ret_pin || !last->cache || !last->entry)
+		return -EINVAL;
+	e = last->entry;
+	word = last->version << ENTRY_VERSION_SHIFT | ENTRY_LIVE;
+	if (!entry_pin(e, &word) && !cache_join(e, &word))
+		return -ENOENT;
+	if (number) {
+		cache_count_pin(last->cache, number - 1, weight_off(e, word));
+	} else {
+		cache_weigh_pin(last->cache, weight_off(e, word));
+		cache_count_get(last->cache, true);
+	}
+	cache_mark(last->cache, e);
+	cache_fill_pin(last->cache, e, word, ret_pin);
 	return 0;
 }
 
@@ -185,7 +209,7 @@ bool cache_unpin(struct seg_cache *c, struct cache_entry *e, uint64_t version)
 	if (what >= UNPIN_DIED)
 		u64_sub_relaxed(&c->resident, d.weight); /* relaxed: a sum */
 	if (what >= UNPIN_LAST &&
-	    (weigh_unpin(c, counter_slot(), d.weight) ||
+	    ((weigh_unpin(c, counter_slot(), d.weight) & OVER_HEAVY) ||
 	     what > UNPIN_LAST))
 		cache_relieve(c);
 	if (releases && !later && cache_release_values(c, &d, 1))
@@ -209,9 +233,13 @@ static APART int unpin_slowly(struct seg_cache *c, const struct seg_pin *pin)
 	return cache_unpin(c, pin->entry, pin->version) ? 0 : misused_pin(c);
 }
 
-static APART int relieve(struct seg_cache *c)
+static APART int follow_unpin(struct seg_cache *c, struct cache_entry *e,
+			      uint64_t version, uint32_t over)
 {
-	cache_relieve(c);
+	if (over & OVER_HEAVY)
+		cache_relieve(c);
+	if (over & OVER_MIGRATES)
+		cache_was_read(c, e, version);
 	return 0;
 }
 
@@ -221,6 +249,7 @@ int seg_unpin(struct seg_pin *pin)
 	struct cache_entry *e;
 	struct seg_cache *c;
 	uint64_t weight;
+	uint32_t over;
 	bool last;
 
 	if (!pin)
@@ -234,7 +263,8 @@ int seg_unpin(struct seg_pin *pin)
 	if (pin->record || !number ||
 	    !entry_unpin_plain(e, pin->version, &last))
 		return unpin_slowly(c, pin);
-	return last && weigh_unpin(c, number - 1, weight) ? relieve(c) : 0;
+	over = last ? weigh_unpin(c, number - 1, weight) : 0;
+	return over ? follow_unpin(c, e, pin->version, over) : 0;
 }
 
 void *seg_pin_value(const struct seg_pin *pin)

@@ -143,9 +143,9 @@ static bool let_go(struct seg_cache *c, struct farewell *f)
 		u32_store_relaxed(&c->eager, 0); /* relaxed: a hint */
 
 	/* relaxed, all: under the gate; cleared when no pin matters (C2) */
-	if (u32_load_relaxed(&c->over) && u64_load_relaxed(&c->resident) <=
-					  u64_load_relaxed(&c->max_weight))
-		u32_store_relaxed(&c->over, 0);
+	if ((u32_load_relaxed(&c->over) & OVER_HEAVY) &&
+	    u64_load_relaxed(&c->resident) <= u64_load_relaxed(&c->max_weight))
+		u32_store_relaxed(&c->over, cache_over_always(c));
 	asked = gate_unlock(&c->gate);
 	if (send)
 		keeper_defer(&c->slots.work);
@@ -213,9 +213,9 @@ static bool exceeds(struct seg_cache *c, uint64_t weight, uint64_t limit)
 	if (cache_weight(c) + weight > limit)
 		return true;
 	/* relaxed: the gate orders those who write it */
-	if (!u32_load_relaxed(&c->over))
+	if (!(u32_load_relaxed(&c->over) & OVER_HEAVY))
 		/* seq_cst: before cache_pinned(), see C2 */
-		u32_store_seq_cst(&c->over, 1);
+		u32_store_seq_cst(&c->over, cache_over_always(c) | OVER_HEAVY);
 	return cache_weight(c) + weight > limit;
 }
 

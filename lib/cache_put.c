@@ -47,7 +47,7 @@ static void add_resident(struct seg_cache *c, uint64_t weight)
 	if (u64_load_relaxed(&c->resident) + weight >
 	    u64_load_relaxed(&c->max_weight))
 		/* seq_cst: see C2 */
-		u32_store_seq_cst(&c->over, 1);
+		u32_store_seq_cst(&c->over, cache_over_always(c) | OVER_HEAVY);
 	u64_add_relaxed(&c->resident, weight); /* relaxed: a sum */
 }
 

@@ -38,6 +38,9 @@ static void add_counts(struct seg_cache *c, struct seg_cache_stats *s)
 	s->takes_total = count_of(c, COUNT_TAKES);
 	s->released_total = count_of(c, COUNT_RELEASED);
 	s->misuses_total = count_of(c, COUNT_MISUSES);
+	s->migrations_total = count_of(c, COUNT_MIGRATIONS);
+	s->migrated_bytes_total = count_of(c, COUNT_MIGRATED_BYTES);
+	s->migrations_refused_total = count_of(c, COUNT_MIGRATIONS_REFUSED);
 }
 
 int seg_cache_stats(struct seg_cache *c, struct seg_cache_stats *ret_stats)
@@ -63,6 +66,17 @@ int seg_cache_stats(struct seg_cache *c, struct seg_cache_stats *ret_stats)
 			   pin_tags_bytes(&c->tags);
 	result_put(ret_stats, &s, sizeof(s));
 	return 0;
+}
+
+/* Not the parent's after a fork. */
+bool cache_publish(struct publish_item *item, void *to)
+{
+	struct seg_cache *c = (void *)((char *)item -
+				       offsetof(struct seg_cache, published));
+	struct seg_cache_stats *stats = to;
+
+	stats->size = sizeof(*stats);
+	return !cache_is_foreign(c) && seg_cache_stats(c, stats) == 0;
 }
 
 int seg_cache_pins(struct seg_cache *c, struct seg_pin_report *ret_report)

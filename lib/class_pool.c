@@ -11,11 +11,13 @@
 #include "os.h"
 #include "poison.h"
 #include "rcu.h"
+#include "topology.h"
 
 void class_pool_init(struct class_pool *cp, struct allocator *a,
 		     int class_index, size_t most_bytes)
 {
 	cp->allocator = a;
+	cp->budget = a->budget;
 	cp->class_index = class_index;
 	cp->slice_bytes = (size_t)SEG_MIN_BYTES << class_index;
 	cp->most_bytes = most_bytes;
@@ -65,7 +67,7 @@ struct taken class_pool_take(struct class_pool *cp)
 	return t;
 }
 
-static struct taken take_unhinted(struct class_pool *cp)
+struct taken class_pool_take_unhinted(struct class_pool *cp)
 {
 	struct taken t = { .segment = NULL };
 	uint32_t slots = bands_slots(&cp->bands);
@@ -85,7 +87,7 @@ static struct taken take_unhinted(struct class_pool *cp)
 
 struct taken class_pool_take_any(struct class_pool *cp)
 {
-	struct taken t = take_unhinted(cp);
+	struct taken t = class_pool_take_unhinted(cp);
 
 	return t.segment ? t : class_pool_take_any_cold(cp);
 }
@@ -96,6 +98,7 @@ void class_pool_give(struct class_pool *cp, struct region *r, uint32_t slice)
 
 	seg_assert(rcu_inside());
 	poison_released(region_slice(r, slice), cp->slice_bytes);
+	poison_show_tail(region_slice(r, slice), cp->allocator->tail_bytes);
 	change = region_give(r, slice);
 	bands_changed(&cp->bands, r, change.old, change.new);
 	counter_add(&cp->releases);
@@ -103,9 +106,10 @@ void class_pool_give(struct class_pool *cp, struct region *r, uint32_t slice)
 
 void allocator_note_error(struct allocator *a, int error)
 {
-	/* relaxed, both: for the failure record */
+	/* relaxed: for the failure record */
 	u32_store_relaxed(&a->error, (uint32_t)error);
-	u64_store_relaxed(&a->error_ns, os_now_ns());
+	/* release -> record_error(), seg_pool_drain(): the error */
+	u64_store_release(&a->error_ns, os_now_ns());
 }
 
 struct allocator_total allocator_total(const struct allocator *a)
@@ -164,17 +168,25 @@ static struct region *region_map(struct class_pool *cp, size_t bytes,
 	r->serial = u64_add_relaxed(&cp->allocator->serials, 1) + 1;
 	/* relaxed: counter */
 	u64_add_relaxed(&cp->own_bytes, r->own_bytes);
-	r->base = os_map(bytes, REGION_ALIGN);
+	r->base = os_map(bytes + allocator_tail_map(cp->allocator),
+			 REGION_ALIGN);
 	if (!r->base) {
 		discard(r);
 		return NULL;
 	}
+	/* Advice: each slice is looked at when it is first handed out. */
+	r->away = topology_away(cp->node_index);
+	if (topology_has_many())
+		(void)topology_system()->bind(r->base, bytes, cp->node_id);
 	gauge_add(&cp->mapped, bytes);
 	gauge_add(&cp->allocator->mapped, bytes);
 	/* relaxed, both: counters */
 	u64_add_relaxed(&cp->cold_bytes, bytes - region_charged(r));
 	u64_add_relaxed(&cp->regions_mapped, 1);
 	poison_region_mapped(r->base, bytes);
+	for (uint32_t i = 0; i < slices; i++)
+		poison_show_tail(region_slice(r, i),
+				 cp->allocator->tail_bytes);
 	return r;
 }
 
@@ -225,7 +237,7 @@ static enum open_result map_and_publish(struct class_pool *cp, size_t bytes,
 					uint32_t charged_slices,
 					struct taken *ret_taken)
 {
-	struct seg_budget *budget = cp->allocator->budget;
+	struct seg_budget *budget = cp->budget;
 	struct region *r = region_map(cp, bytes, charged_slices);
 
 	if (!r) {
@@ -249,19 +261,18 @@ enum open_result class_pool_open(struct class_pool *cp, size_t bytes,
 				 uint32_t charged_slices,
 				 struct taken *ret_taken)
 {
-	struct allocator *a = cp->allocator;
 	enum open_result result;
 
 	seg_assert(charged_slices && charged_slices <= bytes / cp->slice_bytes);
 	ret_taken->segment = NULL;
-	if (!budget_charge(a->budget, charged_slices * cp->slice_bytes))
+	if (!budget_charge(cp->budget, charged_slices * cp->slice_bytes))
 		return OPEN_NO_BUDGET;
 	result = map_and_publish(cp, bytes, charged_slices, ret_taken);
 	if (result != OPEN_DONE)
 		return result;
 	counter_add(&cp->allocations);
 	log_opened(cp, bytes);
-	budget_notify(a->budget);
+	budget_notify(cp->budget);
 	keeper_kick();
 	return OPEN_DONE;
 }

@@ -37,7 +37,15 @@ struct allocator {
 	struct gauge mapped;
 	struct atomic_u32 error;	/* errno of the last failed call ... */
 	struct atomic_u64 error_ns;	/* ... and when */
+	/* written at creation */
+	size_t tail_bytes;		/* readable behind each slice */
 };
+
+/* What is mapped behind a region's last slice, neither charged nor counted. */
+static inline size_t allocator_tail_map(const struct allocator *a)
+{
+	return a->tail_bytes ? SEG_MIN_BYTES : 0;
+}
 
 /* A call of the system failed. */
 void allocator_note_error(struct allocator *a, int error);
@@ -51,6 +59,9 @@ struct allocator_total allocator_total(const struct allocator *a);
 struct class_pool {
 	/* written at creation */
 	struct allocator *allocator;
+	struct seg_budget *budget;	/* the allocator's, or its node's own */
+	int node_id;
+	unsigned node_index;		/* topology.h's */
 	int class_index;
 	size_t slice_bytes;
 	size_t most_bytes;		/* of a region */
@@ -68,6 +79,7 @@ struct class_pool {
 	struct atomic_u64 regions_retired;
 	struct atomic_u64 regions_unmapped;
 	struct atomic_u64 refusals;
+	struct atomic_u32 unplaced;	/* see class_pool_cool() */
 	/* written by every call, striped */
 	struct counter allocations;
 	struct counter releases;
@@ -91,6 +103,8 @@ struct taken class_pool_take(struct class_pool *cp);
 /* From any region, whatever the hints say; slow.  Of a cold slice, too, if one
  * can be charged. */
 struct taken class_pool_take_any(struct class_pool *cp);
+/* Of those that are charged only. */
+struct taken class_pool_take_unhinted(struct class_pool *cp);
 
 /* A cold slice, charged; none if there is none or no room for its charge. */
 struct taken class_pool_take_cold(struct class_pool *cp);
@@ -138,6 +152,11 @@ uint64_t class_pool_shed(struct class_pool *cp, uint64_t bytes);
  */
 uint64_t class_pool_decommit(struct class_pool *cp, unsigned band,
 			     uint64_t bytes);
+
+/* The caller gives its segment back, but not for the next one to have: without
+ * backing and charge.  False: the kernel does not discard it, and from now on
+ * none of the pool's slices is known to lie where it shall. */
+bool class_pool_cool(struct class_pool *cp, void *segment);
 
 /* Retires all idle regions, whatever the hints say; slow. */
 uint64_t class_pool_trim(struct class_pool *cp);

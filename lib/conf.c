@@ -45,6 +45,8 @@ static void set_value(const char *name, long long value,
 		found->wait_ms = (int)value;
 	else if (!strcmp(name, "log_level"))
 		found->log_level = (enum seg_log_level)value;
+	else if (!strcmp(name, "publish"))
+		found->publish = (unsigned)value;
 }
 
 /* What the program set stays. */
@@ -59,6 +61,8 @@ static void merge(struct seg_pool_options *o,
 		o->wait_ms = found->wait_ms;
 	if (!o->log_level)
 		o->log_level = found->log_level;
+	if (!o->publish)
+		o->publish = found->publish;
 }
 
 static const struct {
@@ -70,6 +74,7 @@ static const struct {
 	{ "region_bytes", SEG_MIN_BYTES, 64 << 20, true },
 	{ "wait_ms", SEG_NO_WAIT, INT_MAX, false },
 	{ "log_level", SEG_LOG_OFF, SEG_LOG_SEGMENT, false },
+	{ "publish", 1, 1, false },
 };
 
 static bool value_of(const char *text, size_t i, long long *ret_value)

@@ -48,7 +48,9 @@ static unsigned take_number(void)
 
 static void raise_most(unsigned count)
 {
-	uint32_t old = u32_load_relaxed(&most); /* relaxed: compared */
+	/* acquire <- who raised it this far: in the one order that comes before
+	 * what this thread counts */
+	uint32_t old = u32_load_acquire(&most);
 
 	/* seq_cst: with counter_slots(); retries when another raised it */
 	while (old < count && !u32_cas_weak_seq_cst(&most, &old, count))

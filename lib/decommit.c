@@ -63,9 +63,10 @@ static void refused(struct class_pool *cp, struct region *r, int error)
 	bool again = u64_load_relaxed(&r->kept_since_ns) != 0;
 
 	allocator_note_error(cp->allocator, error);
-	/* relaxed, both: as above */
+	/* relaxed: as above */
 	u32_store_relaxed(&r->kept_error, (uint32_t)error);
-	u64_store_relaxed(&r->kept_since_ns, os_now_ns());
+	/* release -> is_resting(): the reason */
+	u64_store_release(&r->kept_since_ns, os_now_ns());
 	if (again)
 		return;
 	log_event(&cp->allocator->log, SEG_LOG_ERROR,
@@ -83,9 +84,9 @@ static void not_refused(struct region *r)
 /* Who finds nothing else is told why. */
 static bool is_resting(struct class_pool *cp, struct region *r)
 {
-	/* relaxed, both: hints */
-	uint64_t since_ns = u64_load_relaxed(&r->kept_since_ns);
-	uint32_t error = u32_load_relaxed(&r->kept_error);
+	/* acquire <- refused() */
+	uint64_t since_ns = u64_load_acquire(&r->kept_since_ns);
+	uint32_t error = u32_load_relaxed(&r->kept_error); /* relaxed: a hint */
 
 	if (!since_ns || os_now_ns() >= since_ns + REST_NS)
 		return false;
@@ -98,12 +99,12 @@ static int use_small_pages(struct region *r)
 {
 	int ret = 0;
 
-	/* relaxed: whoever set it had the kernel's answer */
-	if (u32_load_relaxed(&r->small_pages))
+	/* acquire <- below: what the kernel did comes before our discard */
+	if (u32_load_acquire(&r->small_pages))
 		return 0;
 	ret = os_use_small_pages(r->base, r->bytes);
 	if (!ret)
-		u32_store_relaxed(&r->small_pages, 1); /* relaxed: as above */
+		u32_store_release(&r->small_pages, 1); /* release -> above */
 	return ret;
 }
 
@@ -159,7 +160,7 @@ static void make_cold(struct class_pool *cp, struct region *r,
 	/* relaxed, both: counters */
 	u64_add_relaxed(&cp->cold_bytes, bytes);
 	u64_add_relaxed(&cp->decommitted_bytes, bytes);
-	budget_uncharge(cp->allocator->budget, bytes);
+	budget_uncharge(cp->budget, bytes);
 	cold_push(r, cold, count);
 }
 
@@ -180,12 +181,54 @@ static uint32_t decommit_some(struct class_pool *cp, struct region *r,
 		put_back(r, &set, &cold);
 	bands_settle(&cp->bands, r->slot);
 	bands_settle_cold(&cp->bands, r->slot);
-	budget_notify(cp->allocator->budget);
+	budget_notify(cp->budget);
 	if (ret)
 		refused(cp, r, -ret);
 	else
 		not_refused(r);
 	return count;
+}
+
+static bool cool(struct class_pool *cp, struct region *r, uint32_t slice)
+{
+	struct slice_set set = { .bits = { 0 } }, cold;
+	uint32_t count;
+	int ret;
+
+	/* Another thread may have released it by mistake. */
+	if (!region_disown(r, slice))
+		return true;
+	poison_released(region_slice(r, slice), cp->slice_bytes);
+	poison_show_tail(region_slice(r, slice), cp->allocator->tail_bytes);
+	counter_add(&cp->releases);
+	slice_set_add(&set, slice);
+	ret = discard(r, &set, &cold, &count);
+	if (count)
+		make_cold(cp, r, &cold, count);
+	if (ret) {
+		/* relaxed: released by the give, for whoever takes it */
+		u32_store_relaxed(&cp->unplaced, 1);
+		put_back(r, &set, &cold);
+	}
+	bands_settle(&cp->bands, r->slot);
+	bands_settle_cold(&cp->bands, r->slot);
+	budget_notify(cp->budget);
+	return !ret;
+}
+
+bool class_pool_cool(struct class_pool *cp, void *segment)
+{
+	struct region *r;
+	bool cold = true;
+
+	rcu_enter();
+	r = region_table_find(&cp->allocator->table, segment, NULL);
+	if (r)
+		cold = cool(cp, r, (uint32_t)((size_t)((char *)segment -
+						       r->base) /
+					      r->slice_bytes));
+	rcu_leave();
+	return cold;
 }
 
 static uint32_t slices_for(const struct class_pool *cp, uint64_t bytes)
@@ -235,7 +278,7 @@ struct search {
 static bool charge(struct search *s)
 {
 	if (!s->charged)
-		s->charged = budget_charge(s->cp->allocator->budget,
+		s->charged = budget_charge(s->cp->budget,
 					   s->cp->slice_bytes);
 	s->no_room = !s->charged;
 	return s->charged;
@@ -290,7 +333,7 @@ static void look_everywhere(struct search *s)
 static struct taken result_of(const struct search *s)
 {
 	struct class_pool *cp = s->cp;
-	struct seg_budget *budget = cp->allocator->budget;
+	struct seg_budget *budget = cp->budget;
 
 	if (s->segment) {
 		/* relaxed, both: counters */

@@ -29,8 +29,9 @@ static uint64_t regions_now(struct seg_pool *p)
 {
 	uint64_t regions = 0;
 
-	for (int c = 0; c < SEG_CLASSES; c++)
-		regions += class_pool_sum(&p->node.pools[c]).regions;
+	for (struct node *n = NULL; (n = pool_next_node(p, n)) != NULL;)
+		for (int c = 0; c < SEG_CLASSES; c++)
+			regions += class_pool_sum(&n->pools[c]).regions;
 	return regions;
 }
 
@@ -80,7 +81,7 @@ static void ask(struct job *j)
 static void retire_idle(struct job *j)
 {
 	keeper_flush();
-	j->result.retired_bytes += node_trim(&j->pool->node);
+	j->result.retired_bytes += pool_trim_nodes(j->pool);
 	keeper_flush();
 }
 
@@ -137,6 +138,15 @@ static int add_kept(void *ctx, const struct seg_region_info *info)
 	return 0;
 }
 
+static uint64_t decommit(struct seg_pool *p)
+{
+	uint64_t bytes = 0;
+
+	for (struct node *n = NULL; (n = pool_next_node(p, n)) != NULL;)
+		bytes += node_decommit(n, UINT64_MAX);
+	return bytes;
+}
+
 static void run(struct job *j)
 {
 	struct allocator *a = &j->pool->allocator;
@@ -146,10 +156,11 @@ static void run(struct job *j)
 	seg_region_each(j->pool, add_span, j);
 	ask(j);
 	retire_idle(j);
-	j->result.decommitted_bytes = node_decommit(&j->pool->node, UINT64_MAX);
+	j->result.decommitted_bytes = decommit(j->pool);
 	seg_region_each(j->pool, add_kept, j);
-	/* relaxed, both: for the record */
-	if (u64_load_relaxed(&a->error_ns) >= since_ns)
+	/* acquire <- allocator_note_error() */
+	if (u64_load_acquire(&a->error_ns) >= since_ns)
+		/* relaxed: for the record */
 		j->result.error = u32_load_relaxed(&a->error);
 }
 

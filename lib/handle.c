@@ -126,8 +126,7 @@ int seg_resolve(struct seg_pool *p, const struct seg_handle *handle,
 	return 0;
 }
 
-static struct seg_region_info info_of(struct seg_pool *p,
-				      const struct region *r)
+static struct seg_region_info info_of(const struct region *r)
 {
 	uint32_t unused = word_unused(region_look(r));
 	uint32_t cold = region_cold(r);
@@ -137,7 +136,7 @@ static struct seg_region_info info_of(struct seg_pool *p,
 		.base = r->base,
 		.bytes = r->bytes,
 		.region = r->serial,
-		.node = p->node.id,
+		.node = r->pool->node_id,
 		.class_index = r->pool->class_index,
 		.slices = r->slices,
 		.unused = unused,
@@ -161,7 +160,7 @@ int seg_region_of(struct seg_pool *p, const void *address,
 	if (r && word_retired(region_look(r)))
 		r = NULL;
 	if (r)
-		info = info_of(p, r);
+		info = info_of(r);
 	rcu_leave();
 	if (!r)
 		return -ENOENT;
@@ -169,8 +168,7 @@ int seg_region_of(struct seg_pool *p, const void *address,
 	return 0;
 }
 
-static int each_of_class(struct seg_pool *p, struct class_pool *cp,
-			 seg_region_fn *fn, void *ctx)
+static int each_of_class(struct class_pool *cp, seg_region_fn *fn, void *ctx)
 {
 	uint32_t slots = bands_slots(&cp->bands);
 	int ret = 0;
@@ -181,7 +179,7 @@ static int each_of_class(struct seg_pool *p, struct class_pool *cp,
 
 		if (!r || word_retired(region_look(r)))
 			continue;
-		info = info_of(p, r);
+		info = info_of(r);
 		ret = fn(ctx, &info);
 	}
 	return ret;
@@ -194,8 +192,9 @@ int seg_region_each(struct seg_pool *p, seg_region_fn *fn, void *ctx)
 	if (!p || !fn)
 		return -EINVAL;
 	rcu_enter();
-	for (int c = 0; c < SEG_CLASSES && !ret; c++)
-		ret = each_of_class(p, &p->node.pools[c], fn, ctx);
+	for (struct node *n = NULL; !ret && (n = pool_next_node(p, n));)
+		for (int c = 0; c < SEG_CLASSES && !ret; c++)
+			ret = each_of_class(&n->pools[c], fn, ctx);
 	rcu_leave();
 	return ret;
 }

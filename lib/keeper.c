@@ -185,13 +185,20 @@ static void register_fork_handlers(void)
 	pthread_atfork(fork_prepare, fork_parent, fork_child);
 }
 
-int keeper_join(struct keeper_duty *duty)
+/* Nobody forks while the lock is taken, or the child could not take it. */
+static void take_lock(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	int ret = 0;
 
 	pthread_once(&once, register_fork_handlers);
 	pthread_mutex_lock(&keeper.lock);
+}
+
+int keeper_join(struct keeper_duty *duty)
+{
+	int ret = 0;
+
+	take_lock();
 	if (!keeper.running)
 		ret = start_thread();
 	if (!ret) {
@@ -241,7 +248,7 @@ void keeper_kick(void)
 
 void keeper_hold(void)
 {
-	pthread_mutex_lock(&keeper.lock);
+	take_lock();
 }
 
 void keeper_let_go(void)

@@ -14,10 +14,12 @@
  *      discard (locked memory) is retired, if whole regions are idle;
  *    5 regions that are on their way to the kernel already are counted in:
  *      nothing is evicted for what will be there in a moment;
- *    7 other nodes: there is one so far;
+ *    7 other nodes, the nearest first, if the policy lets: 1 to 6 there;
  *    8 the reclaimers, for as long as they give something;
  *    9 whatever anybody releases: waiting, with growing pauses;
  *   10 refusal.
+ * Where there are several nodes, a slice that is handed out for the first time
+ * has to lie where it shall (place.h); if it can't, the node has nothing left.
  * After each step that may have brought something 1 and 2 are tried again: what
  * came free is anybody's, first come, first served.  So a large request that
  * waits holds up no small one, and whoever goes away empty-handed was overtaken
@@ -57,16 +59,21 @@ enum {
 
 /* One allocation at the limit. */
 struct attempt {
-	struct class_pool *cp;
-	struct seg_budget *budget;
+	struct class_pool *cp;		/* of the node that is tried ... */
+	struct seg_budget *budget;	/* ... and what it is charged to */
+	const struct place *place;	/* NULL: there is one node */
 	struct limit_report *report;
 	uint64_t now_ns;	/* as of the last look */
 	uint64_t deadline_ns;
+	bool waits;		/* time passes: nodes may go meanwhile */
+	bool in_vain;		/* it charged something and gave it back */
 	uint64_t wanted;	/* from the reclaimers, at the next ask */
 	uint64_t asked_ns;	/* the last one, or the beginning */
 	bool asked_all;		/* those that rest, too */
 	bool refused;		/* by the kernel, in this try ... */
 	int error;		/* ... or in any: the errno */
+	bool full;		/* the node has no memory, in this try ... */
+	bool all_full;		/* ... nor has any other, in the last one */
 	struct taken taken;
 };
 
@@ -101,12 +108,34 @@ static bool is_served(const struct attempt *at)
 
 /* ---- steps 1 and 2 ---- */
 
+/* What was taken lies where it shall; else it is given back. */
+static enum placed settle(struct attempt *at)
+{
+	enum placed placed = PLACED;
+
+	if (at->place && is_served(at))
+		placed = place_settle(at->cp, &at->taken, at->full);
+	at->full |= placed != PLACED;
+	at->in_vain |= placed != PLACED;
+	return placed;
+}
+
+static bool take_settled(struct attempt *at, struct taken taken)
+{
+	at->taken = taken;
+	(void)settle(at);
+	return is_served(at);
+}
+
+/* Those that were handed out before lie right, and may stand behind others. */
 static bool take_own(struct attempt *at)
 {
-	at->taken = class_pool_take(at->cp);
-	if (!is_served(at))
-		at->taken = class_pool_take_cold(at->cp);
-	return is_served(at);
+	do {
+		at->taken = class_pool_take(at->cp);
+	} while (is_served(at) && settle(at) == PLACED_NOT);
+	if (is_served(at) || at->full)
+		return is_served(at);
+	return take_settled(at, class_pool_take_cold(at->cp));
 }
 
 /*
@@ -154,7 +183,7 @@ static bool open_region(struct attempt *at)
 	size_t bytes = usual_bytes(at);
 	enum open_result result;
 
-	while (bytes >= at->cp->slice_bytes &&
+	while (!at->full && bytes >= at->cp->slice_bytes &&
 	       open_bytes(at, bytes, &result)) {
 		if (result == OPEN_DONE)
 			break;
@@ -164,7 +193,7 @@ static bool open_region(struct attempt *at)
 		at->error = errno;
 		bytes /= 2;
 	}
-	return is_served(at);
+	return take_settled(at, at->taken);
 }
 
 static bool take_or_open(struct attempt *at)
@@ -197,6 +226,16 @@ static uint64_t batch_of(struct attempt *at)
 	return batch - least(budget_coming(at->budget), batch - need);
 }
 
+/* What is missing is memory of the node: it may have some again. */
+static bool empty_node(struct attempt *at, uint64_t batch)
+{
+	uint64_t given = place_make_room(at->place, at->cp, batch);
+
+	at->report->discarded_bytes += given;
+	at->full = !given;
+	return given != 0;
+}
+
 /* True: there may be something now. */
 static bool make_room(struct attempt *at, uint64_t batch)
 {
@@ -204,6 +243,8 @@ static bool make_room(struct attempt *at, uint64_t batch)
 	uint64_t room = budget_room(at->budget);
 	uint64_t given;
 
+	if (at->full)
+		return empty_node(at, batch);
 	if (at->refused)	/* what it wants back is address space */
 		return retire_idle(at, usual_bytes(at));
 	if (room >= need)
@@ -231,33 +272,96 @@ static void make_room_and_take(struct attempt *at)
 			return;
 }
 
-/* All but asking and waiting. */
-static bool try_all(struct attempt *at)
+/* Nothing can be had there, or is to be tried now. */
+static bool begins_full(const struct attempt *at)
+{
+	return at->place &&
+	       (place_rests(at->place, at->cp) ||
+		(at->waits && !topology_is_usable(at->cp->node_index)));
+}
+
+/* On one node: all but asking and waiting. */
+static bool try_node(struct attempt *at)
 {
 	bool ours;
 
 	at->refused = false;
+	at->full = begins_full(at);
 	if (!take_or_begin_open(at, &ours) && !open_region(at))
 		make_room_and_take(at);
 	if (ours)
 		class_pool_end_open(at->cp);
-	if (!is_served(at))
-		at->taken = class_pool_take_any(at->cp);
+	at->in_vain |= at->refused;
+	if (is_served(at))
+		return true;
+	/* A cold one would be charged, found to have no memory, and uncharged:
+	 * that wakes who waits, itself included, all the time. */
+	return take_settled(at, at->full ? class_pool_take_unhinted(at->cp) :
+					   class_pool_take_any(at->cp));
+}
+
+/* ---- step 7 ---- */
+
+static void use_pool(struct attempt *at, struct class_pool *cp)
+{
+	at->cp = cp;
+	at->budget = cp->budget;
+}
+
+static void try_others(struct attempt *at)
+{
+	struct class_pool *wanted = at->cp;
+	bool refused = at->refused, full = at->full, more = true;
+
+	at->all_full = full;
+	/* The first is another one if the wanted node went meanwhile. */
+	for (unsigned k = 0; more && !is_served(at); k++) {
+		struct class_pool *cp = place_pool(at->place, k, &more);
+
+		if (!cp || cp == wanted)
+			continue;
+		use_pool(at, cp);
+		try_node(at);
+		at->all_full &= at->full;
+	}
+	if (is_served(at))
+		return;
+	use_pool(at, wanted);
+	at->refused = refused;
+	at->full = full;
+}
+
+/* All but asking and waiting. */
+static bool try_all(struct attempt *at)
+{
+	if (!try_node(at) && at->place)
+		try_others(at);
 	return is_served(at);
 }
 
 /* ---- step 8 ---- */
 
+/* Where only the node's own budget is full, those of the pool's are the ones
+ * that hold what it is full of. */
+static uint64_t ask_those(struct attempt *at, enum reclaim_whom whom)
+{
+	struct seg_budget *pools = at->cp->allocator->budget;
+	uint64_t given = budget_reclaim(at->budget, at->wanted, whom);
+
+	if (!given && at->budget != pools &&
+	    budget_room(pools) >= at->cp->slice_bytes)
+		given = reclaim_ask(&pools->reclaimers, at->wanted, whom);
+	return given;
+}
+
 /* Those that rest are asked, too, but once: see reclaim.h. */
 static uint64_t ask(struct attempt *at)
 {
-	uint64_t given = budget_reclaim(at->budget, at->wanted,
-					RECLAIM_WILLING);
+	uint64_t given = ask_those(at, RECLAIM_WILLING);
 
 	if (!given && !at->asked_all) {
 		at->asked_all = true;
-		given = budget_reclaim(at->budget, at->wanted,
-				       RECLAIM_RESTING);
+		given = ask_those(at, RECLAIM_RESTING);
 	}
 	at->report->asks++;
 	at->report->given_bytes += given;
@@ -319,7 +423,7 @@ static void pause_after(struct attempt *at, uint32_t ticket, uint64_t pause_ns)
 	struct atomic_u32 nobody = { 0 };
 
 	pause_ns = least(pause_ns, at->deadline_ns - at->now_ns);
-	if (at->refused)
+	if (at->in_vain)
 		os_futex_wait(&nobody, 0, pause_ns);
 	else
 		budget_wait_sleep(at->budget, ticket, pause_ns);
@@ -329,14 +433,17 @@ static void pause_after(struct attempt *at, uint32_t ticket, uint64_t pause_ns)
 /* The last try comes after the deadline. */
 static void wait_for_any(struct attempt *at)
 {
+	struct seg_budget *wanted = at->budget;	/* another may serve */
 	uint64_t pause_ns = PAUSE_FIRST_NS;
 	int asks = 0;
 
-	budget_wait_begin(at->budget);
+	at->waits = true;
+	budget_wait_begin(wanted);
 	for (;;) {
 		uint32_t ticket = budget_wait_ticket(at->budget);
 		bool last = at->now_ns >= at->deadline_ns;
 
+		at->in_vain = false;
 		if (try_all(at) || last)
 			break;
 		at->now_ns = os_now_ns();
@@ -350,28 +457,32 @@ static void wait_for_any(struct attempt *at)
 		pause_after(at, ticket, pause_ns);
 		pause_ns = least(2 * pause_ns, PAUSE_MOST_NS);
 	}
-	budget_wait_end(at->budget);
+	budget_wait_end(wanted);
 }
 
-struct taken limit_allocate(struct class_pool *cp, uint64_t deadline_ns,
+struct taken limit_allocate(struct class_pool *cp,
+			    const struct limit_want *want,
 			    struct limit_report *ret_report)
 {
 	uint64_t now_ns = os_now_ns();
 	struct attempt at = {
-		.cp = cp, .budget = cp->allocator->budget,
+		.cp = cp, .budget = cp->budget, .place = want->place,
 		.report = ret_report, .now_ns = now_ns, .asked_ns = now_ns,
-		.deadline_ns = deadline_ns, .wanted = cp->slice_bytes,
+		.deadline_ns = want->deadline_ns, .wanted = cp->slice_bytes,
 	};
 
-	*ret_report = (struct limit_report){ .inside = !reclaim_may_ask() };
-	if (!try_all(&at) && !ret_report->inside) {
-		if (deadline_ns > now_ns)
+	*ret_report = (struct limit_report){ .inside = !reclaim_may_ask(),
+					   .easy = want->easy };
+	if (!try_all(&at) && !ret_report->inside && !want->easy) {
+		if (want->deadline_ns > now_ns)
 			wait_for_any(&at);
 		else
 			reclaim_and_try(&at);
 	}
 	ret_report->waited_ns = at.now_ns - now_ns;
 	ret_report->refused = at.refused;
+	ret_report->node_full = at.all_full;
+	ret_report->cp = at.cp;
 	if (at.error)
 		class_pool_log_refusal(cp, at.error);
 	return at.taken;

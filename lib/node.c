@@ -30,8 +30,18 @@ size_t node_region_bytes(int class_index, uint64_t limit, size_t most)
 void node_init(struct node *node, struct allocator *a, int id, size_t most)
 {
 	node->id = id;
-	for (int c = 0; c < SEG_CLASSES; c++)
+	node->budget = a->budget;
+	for (int c = 0; c < SEG_CLASSES; c++) {
 		class_pool_init(&node->pools[c], a, c, most);
+		node->pools[c].node_id = id;
+	}
+}
+
+void node_use_budget(struct node *node, struct seg_budget *budget)
+{
+	node->budget = budget;
+	for (int c = 0; c < SEG_CLASSES; c++)
+		node->pools[c].budget = budget;
 }
 
 bool node_clear(struct node *node)
@@ -83,6 +93,17 @@ bool node_decay(struct node *node, uint64_t now_ns, uint64_t idle_ns)
 	for (int c = 0; c < SEG_CLASSES; c++)
 		left |= class_pool_decay(&node->pools[c], now_ns, idle_ns);
 	return left;
+}
+
+void node_report(struct node *node, struct seg_holder *holder)
+{
+	for (int c = 0; c < SEG_CLASSES; c++) {
+		struct class_pool *cp = &node->pools[c];
+
+		holder->charged_bytes += class_pool_charged(cp);
+		holder->active_bytes += class_sum_active(class_pool_sum(cp)) *
+					cp->slice_bytes;
+	}
 }
 
 bool node_is_valid(struct node *node)

@@ -14,7 +14,21 @@
 enum { NODE_REGION_BYTES = 64 << 20, NODE_MIN_SLICES = 32 };
 
 struct node {
-	int id;
+	/* written before publication */
+	int id;				/* the system's number */
+	unsigned index;			/* topology.h's, as in its pools */
+	struct seg_pool *pool;		/* that it belongs to */
+	struct seg_budget *budget;	/* the pool's, or its own */
+	bool owns_budget;
+	struct budget_member member;	/* how its own budget reaches it */
+	/* place.c: until then nothing new is tried here; 0: no failure */
+	struct atomic_u64 rest_until_ns;
+	struct atomic_u32 rest_changes;	/* ... or until the nodes change */
+	/* written by calls that cross nodes, striped */
+	struct counter remote_allocations;	/* by threads elsewhere */
+	struct counter remote_releases;
+	struct counter fallbacks;	/* another node was wanted */
+	struct counter foreign;		/* wanted, and had elsewhere */
 	struct class_pool pools[SEG_CLASSES];
 };
 
@@ -29,7 +43,10 @@ static inline int class_of(size_t bytes)
  * for each region anew, since limits change. */
 size_t node_region_bytes(int class_index, uint64_t limit, size_t most);
 
+/* Its budget is the allocator's. */
 void node_init(struct node *node, struct allocator *a, int id, size_t most);
+/* Regions are charged to that one instead, from the first on. */
+void node_use_budget(struct node *node, struct seg_budget *budget);
 /* As class_pool_clear(). */
 bool node_clear(struct node *node);
 
@@ -41,6 +58,9 @@ uint64_t node_trim(struct node *node);
 
 /* True: there is something left to look at. */
 bool node_decay(struct node *node, uint64_t now_ns, uint64_t idle_ns);
+
+/* Adds what it has charged, and what of that is handed out. */
+void node_report(struct node *node, struct seg_holder *holder);
 
 bool node_is_valid(struct node *node);
 

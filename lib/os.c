@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <numa.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -15,8 +14,13 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What any mapping is aligned to. */
-enum { OS_PAGE_BYTES = 4096, CACHE_LINE_BYTES = 64 };
+enum { CACHE_LINE_BYTES = 64 };
+
+/* Of the system's, which any mapping is aligned to: 4 to 64 KiB. */
+static size_t page_bytes(void)
+{
+	return (size_t)sysconf(_SC_PAGESIZE);
+}
 
 static void *map_anywhere(size_t bytes)
 {
@@ -58,13 +62,15 @@ static bool cut_ends(char *base, size_t mapped, char *aligned, size_t bytes)
 
 void *os_map(size_t bytes, size_t align)
 {
-	size_t larger = bytes + (align > OS_PAGE_BYTES ? align : 0);
+	size_t page = page_bytes();
+	size_t whole = (bytes + page - 1) & ~(page - 1);
+	size_t larger = whole + (align > page ? align : 0);
 	char *base = map_anywhere(larger);
 	char *aligned = (char *)(((uintptr_t)base + align - 1) & ~(align - 1));
 
-	if (!base || larger == bytes)
+	if (!base || larger == whole)
 		return base;
-	return cut_ends(base, larger, aligned, bytes) ? aligned : NULL;
+	return cut_ends(base, larger, aligned, whole) ? aligned : NULL;
 }
 
 int os_unmap(void *base, size_t bytes)
@@ -85,8 +91,11 @@ static int advise(void *base, size_t bytes, int advice)
 	return ret;
 }
 
+/* The kernel rounds the end up, to what is not ours to discard. */
 int os_discard(void *base, size_t bytes)
 {
+	if (bytes & (page_bytes() - 1))
+		return -EINVAL;
 	return advise(base, bytes, MADV_DONTNEED);
 }
 
@@ -192,21 +201,4 @@ void os_thread_join(pthread_t thread)
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
 	pthread_join(thread, NULL);
 	pthread_setcancelstate(before, &before);
-}
-
-int os_first_node(void)
-{
-	struct bitmask *allowed;
-	int node = 0;
-
-	if (numa_available() < 0)
-		return 0;
-	allowed = numa_get_mems_allowed();
-	while (node < (int)allowed->size &&
-	       !numa_bitmask_isbitset(allowed, (unsigned)node))
-		node++;
-	if (node == (int)allowed->size)
-		node = 0;
-	numa_bitmask_free(allowed);
-	return node;
 }

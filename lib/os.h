@@ -25,7 +25,8 @@ int os_unmap(void *base, size_t bytes);
 
 /*
  * Takes the backing of whole system pages away: they read as zeros when next
- * touched.  0 or a negative errno; then some of them may have gone.
+ * touched.  0 or a negative errno; then some of them may have gone, but with
+ * -EINVAL, for what are no whole pages, none.
  */
 int os_discard(void *base, size_t bytes);
 
@@ -62,7 +63,17 @@ void os_thread_join(pthread_t thread);
 long os_read_file(const char *path, char *text, size_t bytes);
 long os_process_id(void);
 
-/* The lowest memory node that this process may use; 0 without NUMA. */
-int os_first_node(void);
+/* os_proc.c: when a process began, in ticks since the machine did; 0: there is
+ * none, or it has ended.  And a number of the process namespace. */
+uint64_t os_process_start(long id);
+uint64_t os_process_namespace(void);
+
+/*
+ * os_file.c: makes a new file in the place of any old one, for the owner alone,
+ * and maps it, zero-filled and shared; or a negative errno.  No cancellation
+ * point, and errno is left alone by both.
+ */
+int os_map_file(const char *path, size_t bytes, void **ret_base);
+void os_remove_file(const char *path);
 
 #endif

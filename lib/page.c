@@ -7,8 +7,10 @@
 
 #include "assert.h"
 
+#ifndef SEG_EXPLORE
 _Static_assert(sizeof(struct seg_page) <= PAGE_OBJECT_BYTES,
 	       "a page fits its slab");
+#endif
 
 bool page_move(struct seg_page *page, enum page_owner from, enum page_owner to)
 {
@@ -29,25 +31,45 @@ int page_misuse(struct seg_page *page)
 }
 
 /* An error here is of a part that the caller released itself: reported. */
-static void release_parts(struct seg_page *page)
+void page_release_parts(struct seg_page *page)
 {
-	for (unsigned i = 0; i < page->parts; i++)
-		(void)seg_release_handle(page->pool, &page->part[i].handle);
+	for (unsigned i = 0; i < page->parts; i++) {
+		struct seg_handle handle = page_handle(page, i);
+
+		(void)seg_release_handle(page->pool, &handle);
+	}
 	page->parts = 0;
+}
+
+struct seg_handle page_handle_of(struct seg_pool *p, void *segment)
+{
+	struct seg_handle handle;
+
+	if (seg_handle_of(p, segment, &handle))
+		handle = (struct seg_handle){ .segment = segment };
+	return handle;
+}
+
+void page_set_handle(struct seg_page *page, unsigned part,
+		     const struct seg_handle *handle)
+{
+	/* relaxed: others see the page when it is given to them */
+	ptr_store_relaxed(&page->part[part].segment, handle->segment);
+	page->part[part].region = handle->region;
+	page->part[part].generation = handle->generation;
 }
 
 static bool alloc_part(struct seg_page *page, unsigned part, size_t bytes)
 {
 	void *segment = seg_alloc(page->pool, bytes);
+	struct seg_handle handle;
 
 	if (!segment)
 		return false;
-	/* Should another thread have released it by mistake already, then the
-	 * page has a handle of nobody's, and takes nothing from anybody. */
-	if (seg_handle_of(page->pool, segment, &page->part[part].handle))
-		page->part[part].handle = (struct seg_handle){
-			.segment = segment };
-	page->part[part].bytes = (size_t)SEG_MIN_BYTES << class_of(bytes);
+	handle = page_handle_of(page->pool, segment);
+	page_set_handle(page, part, &handle);
+	page->bytes[part] = (uint32_t)SEG_MIN_BYTES << class_of(bytes);
+	u64_store_relaxed(&page->reads, 0); /* relaxed: advice */
 	return true;
 }
 
@@ -89,7 +111,7 @@ int seg_page_create(struct seg_pool *p, const size_t *part_bytes,
 	ret = alloc_parts(page, part_bytes, parts);
 	errno = saved;
 	if (ret) {
-		release_parts(page);
+		page_release_parts(page);
 		slab_put(&p->pages, &page->item);
 		return ret;
 	}
@@ -106,13 +128,12 @@ unsigned seg_page_parts(const struct seg_page *page)
 
 void *seg_page_part(const struct seg_page *page, unsigned part)
 {
-	return page && part < page->parts ? page->part[part].handle.segment :
-					    NULL;
+	return page && part < page->parts ? page_segment(page, part) : NULL;
 }
 
 size_t seg_page_part_bytes(const struct seg_page *page, unsigned part)
 {
-	return page && part < page->parts ? page->part[part].bytes : 0;
+	return page && part < page->parts ? page->bytes[part] : 0;
 }
 
 size_t seg_page_bytes(const struct seg_page *page)
@@ -120,22 +141,22 @@ size_t seg_page_bytes(const struct seg_page *page)
 	size_t bytes = 0;
 
 	for (unsigned i = 0; page && i < page->parts; i++)
-		bytes += page->part[i].bytes;
+		bytes += page->bytes[i];
 	return bytes;
 }
 
 /* The part moves to a larger segment; false: no memory, and it stayed. */
 static bool move_part(struct seg_page *page, unsigned part, size_t bytes)
 {
-	struct seg_handle old = page->part[part].handle;
-	size_t old_bytes = page->part[part].bytes;
+	struct seg_handle old = page_handle(page, part);
+	size_t old_bytes = page->bytes[part];
 	int saved = errno;
 	bool moved = alloc_part(page, part, bytes);
 
 	errno = saved;
 	if (!moved)
 		return false;
-	memcpy(page->part[part].handle.segment, old.segment, old_bytes);
+	memcpy(page_segment(page, part), old.segment, old_bytes);
 	(void)seg_release_handle(page->pool, &old);
 	return true;
 }
@@ -152,7 +173,7 @@ int seg_page_grow(struct seg_page *page, unsigned part, size_t bytes)
 		return page_misuse(page);
 	if (part >= page->parts || bytes > SEG_MAX_BYTES)
 		return -EINVAL;
-	if (bytes <= page->part[part].bytes)
+	if (bytes <= page->bytes[part])
 		return 0;
 	return move_part(page, part, bytes) ? 0 : -ENOMEM;
 }
@@ -163,7 +184,7 @@ bool page_release(struct seg_page *page, enum page_owner owner)
 
 	if (!page_move(page, owner, PAGE_NOBODY))
 		return false;
-	release_parts(page);
+	page_release_parts(page);
 	slab_put(&p->pages, &page->item);
 	return true;
 }

@@ -36,11 +36,51 @@ struct seg_page {
 	struct atomic_u32 owner;	/* enum page_owner */
 	unsigned parts;
 	struct seg_pool *pool;
+	struct atomic_u64 reads;	/* cache_migrate.c: by whom; 0: none */
 	struct {
-		struct seg_handle handle;	/* by which it is released */
-		size_t bytes;
+		struct atomic_ptr segment;	/* see page_relocate.h */
+		uint64_t region, generation;	/* of its handle */
 	} part[SEG_PAGE_PARTS];
+	uint32_t bytes[SEG_PAGE_PARTS];
+	union {
+		/* where the parts will be */
+		struct atomic_ptr next[SEG_PAGE_PARTS];
+		/* of an object that only carries parts to their release */
+		struct {
+			struct work work;
+			void *ctx;
+		} carrier;
+	};
 };
+
+static inline void *page_segment(const struct seg_page *page, unsigned part)
+{
+	/* acquire <- page_arrive(): what was copied there */
+	return ptr_load_acquire(&page->part[part].segment);
+}
+
+/* By which the part is released. */
+static inline struct seg_handle page_handle(const struct seg_page *page,
+					    unsigned part)
+{
+	return (struct seg_handle){
+		.segment = page_segment(page, part),
+		.region = page->part[part].region,
+		.generation = page->part[part].generation,
+	};
+}
+
+/* By who has the page for itself. */
+void page_set_handle(struct seg_page *page, unsigned part,
+		     const struct seg_handle *handle);
+
+/* The handle of a segment just allocated.  Should another thread have released
+ * it by mistake already, then one of nobody's, which takes nothing from
+ * anybody. */
+struct seg_handle page_handle_of(struct seg_pool *p, void *segment);
+
+/* Releases what it has. */
+void page_release_parts(struct seg_page *page);
 
 /* False: it was not `from`'s; nothing happened. */
 bool page_move(struct seg_page *page, enum page_owner from, enum page_owner to);

@@ -61,6 +61,12 @@ static inline void poison_region_mapped(void *base, size_t bytes)
 	poison_hide(base, bytes);
 }
 
+/* The first bytes of a hidden slice may be read by who owns the one before. */
+static inline void poison_show_tail(void *slice, size_t tail_bytes)
+{
+	poison_forget(slice, tail_bytes);
+}
+
 /* A slice becomes the caller's. */
 static inline void poison_handed_out(void *slice, size_t bytes)
 {

@@ -11,7 +11,9 @@
 #include "gate.h"
 #include "keeper.h"
 #include "node.h"
+#include "place.h"
 #include "slab.h"
+#include "topology.h"
 
 /* What the slab of pages is made for; page.c checks it. */
 enum { PAGE_OBJECT_BYTES = 192 };
@@ -23,6 +25,7 @@ struct seg_pool {
 	uint64_t wait_ns;		/* 0: never */
 	struct budget_member member;	/* how the budget reaches the pool */
 	struct keeper_duty duty;	/* how the keeper does */
+	struct publish_item published;	/* how segstat does */
 	/* written by pages, logs, misuse */
 	struct slab pages;
 	struct atomic_u64 logs;		/* intent logs that exist */
@@ -33,20 +36,45 @@ struct seg_pool {
 	struct gate refusal_gate;
 	uint64_t refused_ns;		/* under the gate, both; 0: none */
 	struct seg_refusal refusal;
-	struct node node;		/* of the one memory node for now */
+	struct atomic_ptr nodes[TOPOLOGY_NODES];	/* by index; or NULL */
+	struct node node;		/* the first of them */
 };
+
+/* nodes.c.  All of them are made when they are asked for; NULL: no memory. */
+struct node *pool_node(struct seg_pool *p, unsigned index);
+/* Those that were made: NULL before the first and after the last. */
+struct node *pool_next_node(struct seg_pool *p, struct node *after);
+int pool_begin_nodes(struct seg_pool *p);
+void pool_end_nodes(struct seg_pool *p);
+/* Of the nodes that have one of their own. */
+void pool_join_budgets(struct seg_pool *p);
+void pool_leave_budgets(struct seg_pool *p);
+/* Ends them, once left; false: one is used by somebody else. */
+bool pool_end_budgets(struct seg_pool *p);
+uint64_t pool_trim_nodes(struct seg_pool *p);
 
 /* What was done for one allocation at the limit. */
 struct limit_report {
 	uint64_t retired_bytes, discarded_bytes;
 	uint64_t asks, given_bytes;
 	uint64_t waited_ns;	/* 0: it might not wait */
+	bool easy;		/* it was not to ask nor to wait */
 	bool inside;		/* neither asked nor waited: see limit.c */
 	bool refused;		/* by the kernel, in the last try */
+	bool node_full;		/* no node had memory that it may have */
+	struct class_pool *cp;	/* that served, or was wanted */
+};
+
+/* What an allocation may do there. */
+struct limit_want {
+	uint64_t deadline_ns;	/* past: never wait */
+	bool easy;		/* neither ask nor wait */
+	const struct place *place;	/* which nodes; NULL: there is one */
 };
 
 /* limit.c: the steps at the limit; a segment of NULL when all failed. */
-struct taken limit_allocate(struct class_pool *cp, uint64_t deadline_ns,
+struct taken limit_allocate(struct class_pool *cp,
+			    const struct limit_want *want,
 			    struct limit_report *ret_report);
 
 /* refusal.c: counts it, logs it, and writes down who held the memory. */
@@ -54,6 +82,9 @@ void pool_refused(struct seg_pool *p, struct class_pool *cp, size_t bytes,
 		  const struct limit_report *report);
 /* In the child of a fork: another thread may have been in the middle. */
 void pool_refusal_forked(struct seg_pool *p);
+
+/* stats.c: for pool->published. */
+bool pool_publish(struct publish_item *item, void *to);
 
 /* handle.c: counts and reports; returns the error for it. */
 int pool_misuse(struct seg_pool *p, enum seg_misuse what, const void *address);

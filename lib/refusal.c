@@ -34,18 +34,11 @@ static void add_holder(struct seg_refusal *r, const struct seg_holder *holder)
 	r->holder[n] = *holder;
 }
 
-static void add_pool(struct seg_refusal *r, struct seg_pool *p)
+static void add_member(struct seg_refusal *r, struct budget_member *m)
 {
-	struct seg_holder h = { .kind = SEG_HOLDER_POOL,
-				.id = (uint64_t)(uintptr_t)p };
+	struct seg_holder h = { .kind = SEG_HOLDER_POOL };
 
-	for (int c = 0; c < SEG_CLASSES; c++) {
-		struct class_pool *cp = &p->node.pools[c];
-
-		h.charged_bytes += class_pool_charged(cp);
-		h.active_bytes += class_sum_active(class_pool_sum(cp)) *
-				  cp->slice_bytes;
-	}
+	m->report(m, &h);
 	add_holder(r, &h);
 }
 
@@ -57,8 +50,7 @@ static void record_pools(struct seg_budget *budget, struct seg_refusal *r)
 	/* acquire <- budget_join() */
 	for (m = ptr_load_acquire(&budget->members); m;
 	     m = ptr_load_acquire(&m->next)) /* acquire: as above */
-		add_pool(r, (void *)((char *)m -
-				     offsetof(struct seg_pool, member)));
+		add_member(r, m);
 	rcu_leave();
 }
 
@@ -115,10 +107,10 @@ static void record_class(struct class_pool *cp, struct seg_refusal *r)
 static void record_error(struct allocator *a, struct seg_refusal *r,
 			 uint64_t now_ns)
 {
-	/* relaxed, both: a hint */
-	uint64_t error_ns = u64_load_relaxed(&a->error_ns);
+	/* acquire <- allocator_note_error(): no older error than the time */
+	uint64_t error_ns = u64_load_acquire(&a->error_ns);
 
-	r->error = u32_load_relaxed(&a->error);
+	r->error = u32_load_relaxed(&a->error); /* relaxed: a hint */
 	if (r->error && now_ns > error_ns)
 		r->error_age_ns = now_ns - error_ns;
 }
@@ -131,12 +123,25 @@ static bool is_parent_full(const struct seg_refusal *r, uint64_t need)
 	       r->room_bytes < need;
 }
 
+/* The node has nothing left, or its own budget has no room. */
+static bool is_node_full(struct class_pool *cp,
+			 const struct limit_report *report)
+{
+	return report->node_full ||
+	       (cp->budget != cp->allocator->budget &&
+		budget_word_room(budget_look(cp->budget)) < cp->slice_bytes);
+}
+
 static enum seg_refusal_reason reason_of(const struct seg_refusal *r,
 					 const struct limit_report *report,
-					 uint64_t need)
+					 struct class_pool *cp)
 {
+	uint64_t need = cp->slice_bytes;
+
 	if (need > r->limit_bytes)
 		return SEG_REFUSED_LIMIT;
+	if (is_node_full(cp, report))
+		return SEG_REFUSED_NODE;
 	if (report->refused)
 		return SEG_REFUSED_SYSTEM;
 	if (report->inside)
@@ -157,16 +162,18 @@ static void record(struct seg_pool *p, struct class_pool *cp,
 		   const struct limit_report *report, uint64_t now_ns,
 		   struct seg_refusal *r)
 {
-	for (int c = 0; c < SEG_CLASSES; c++)
-		record_class(&p->node.pools[c], r);
-	record_budget(p->allocator.budget, r);
+	for (struct node *n = NULL; (n = pool_next_node(p, n)) != NULL;)
+		for (int c = 0; c < SEG_CLASSES; c++)
+			record_class(&n->pools[c], r);
+	record_budget(cp->budget, r);
 	record_error(&p->allocator, r, now_ns);
 	r->class_index = (uint64_t)cp->class_index;
+	r->node = (uint64_t)cp->node_id;
 	r->retired_bytes = report->retired_bytes;
 	r->discarded_bytes = report->discarded_bytes;
 	r->asks = report->asks;
 	r->given_bytes = report->given_bytes;
-	r->reason = reason_of(r, report, cp->slice_bytes);
+	r->reason = reason_of(r, report, cp);
 }
 
 /* False: there is a young one, or another thread makes one. */
@@ -201,19 +208,20 @@ static void log_record(struct log *log, const struct seg_refusal *r)
 	log_line(log, SEG_LOG_ERROR, line);
 }
 
-static void log_refusal(struct allocator *a, struct class_pool *cp,
-			const struct seg_refusal *r)
+/* The budget is the one that the record is about. */
+static void log_refusal(struct class_pool *cp, const struct seg_refusal *r)
 {
-	uint64_t word = budget_look(a->budget);
+	struct seg_budget *b = cp->budget;
+	uint64_t word = budget_look(b);
 
-	log_event(&a->log, SEG_LOG_ERROR,
+	log_event(&cp->allocator->log, SEG_LOG_ERROR,
 		  "Allocation refused: size=%llu, pool %d, waited %llu ms "
 		  "(charged %llu KB of %llu KB, deferred %llu KB)",
 		  (unsigned long long)r->bytes, cp->class_index,
 		  (unsigned long long)(r->waited_ns / NS_PER_MS),
 		  (unsigned long long)budget_word_charged(word) / 1024,
 		  (unsigned long long)budget_word_limit(word) / 1024,
-		  (unsigned long long)budget_deferred(a->budget) / 1024);
+		  (unsigned long long)budget_deferred(b) / 1024);
 }
 
 void pool_refused(struct seg_pool *p, struct class_pool *cp, size_t bytes,
@@ -224,7 +232,9 @@ void pool_refused(struct seg_pool *p, struct class_pool *cp, size_t bytes,
 	uint64_t now_ns = os_now_ns();
 
 	u64_add_relaxed(&cp->refusals, 1); /* relaxed: counter */
-	log_refusal(&p->allocator, cp, &r);
+	if (report->easy)
+		return;		/* its caller was ready for it */
+	log_refusal(cp, &r);
 	if (record_anew(p, cp, report, now_ns, &r))
 		log_record(&p->allocator.log, &r);
 }

@@ -10,6 +10,7 @@
 static const struct json_field plain[] = {
 	JSON_FIELD(seg_refusal, bytes),
 	JSON_FIELD(seg_refusal, class_index),
+	JSON_FIELD(seg_refusal, node),
 	JSON_FIELD(seg_refusal, waited_ns),
 	JSON_FIELD(seg_refusal, refusals_total),
 	JSON_FIELD(seg_refusal, limit_bytes),
@@ -78,6 +79,7 @@ static const char *reason_name(uint64_t reason)
 		[SEG_REFUSED_PINNED] = "pinned",
 		[SEG_REFUSED_FLOOR] = "floor",
 		[SEG_REFUSED_IN_USE] = "in_use",
+		[SEG_REFUSED_NODE] = "node",
 	};
 
 	return reason < sizeof(names) / sizeof(*names) ? names[reason] : NULL;

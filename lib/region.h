@@ -75,6 +75,7 @@ struct region {
 	size_t bytes;			/* slices * slice_bytes */
 	size_t own_bytes;		/* of this struct and its arrays */
 	bool born_small;		/* it never had a huge page */
+	uint32_t away;			/* topology_away() when it was mapped */
 	struct atomic_u32 small_pages;	/* it gets no more of them */
 	struct atomic_u32 kept_error;	/* why it could not be discarded ... */
 	struct atomic_u64 kept_since_ns;	/* ... and when; 0: it could */

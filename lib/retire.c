@@ -27,7 +27,7 @@ static void log_freed(struct class_pool *cp, size_t bytes)
 static void unmap_refused(struct class_pool *cp, struct region *r, int error)
 {
 	if (!r->stuck)
-		budget_stick(cp->allocator->budget, region_charged(r));
+		budget_stick(cp->budget, region_charged(r));
 	r->stuck = true;
 	allocator_note_error(cp->allocator, error);
 	log_event(&cp->allocator->log, SEG_LOG_ERROR,
@@ -41,18 +41,18 @@ static bool unmap_slices(struct class_pool *cp, struct region *r)
 	int ret;
 
 	poison_region_unmapped(r->base, r->bytes, r->slice_bytes);
-	ret = os_unmap(r->base, r->bytes);
+	ret = os_unmap(r->base, r->bytes + allocator_tail_map(a));
 	if (ret) {
 		unmap_refused(cp, r, -ret);
 		return false;
 	}
 	if (r->stuck)
-		budget_unstick(a->budget, region_charged(r));
+		budget_unstick(cp->budget, region_charged(r));
 	r->base = NULL;
 	gauge_sub(&cp->mapped, r->bytes);
 	gauge_sub(&a->mapped, r->bytes);
-	budget_uncharge_deferred(a->budget, region_charged(r));
-	budget_notify(a->budget);
+	budget_uncharge_deferred(cp->budget, region_charged(r));
+	budget_notify(cp->budget);
 	return true;
 }
 
@@ -90,7 +90,7 @@ void class_pool_defer_unmap(struct class_pool *cp, struct region *r)
 	u64_add_relaxed(&cp->deferred_bytes, r->bytes);
 	u64_add_relaxed(&cp->deferred_cold_bytes, r->bytes - region_charged(r));
 	u64_add_relaxed(&cp->regions_retired, 1);
-	budget_defer(cp->allocator->budget, region_charged(r));
+	budget_defer(cp->budget, region_charged(r));
 	keeper_defer(&r->unmap);
 }
 
@@ -100,7 +100,7 @@ bool class_pool_retire(struct class_pool *cp, struct region *r, uint64_t seen)
 		return false;
 	if (!region_retire(r, seen)) {
 		/* Its cold slices may have been out of reach. */
-		budget_notify(cp->allocator->budget);
+		budget_notify(cp->budget);
 		return false;
 	}
 	bands_remove(&cp->bands, r);

@@ -8,6 +8,7 @@
 
 #include "options.h"
 #include "pool.h"
+#include "topology.h"
 
 static void add_regions(struct class_pool *cp, struct seg_pool_stats *s)
 {
@@ -57,22 +58,50 @@ static void add_whole(struct seg_pool *p, struct seg_pool_stats *s)
 	s->peak_mapped_bytes = gauge_peak(&p->allocator.mapped);
 }
 
+static void add_node(struct node *n, int class_index, struct seg_pool_stats *s)
+{
+	for (int c = 0; c < SEG_CLASSES; c++)
+		if (class_index == SEG_ALL || class_index == c)
+			add_class(&n->pools[c], s);
+	if (class_index != SEG_ALL)
+		return;
+	s->remote_allocations_total += counter_sum(&n->remote_allocations);
+	s->remote_releases_total += counter_sum(&n->remote_releases);
+	s->fallbacks_total += counter_sum(&n->fallbacks);
+	s->foreign_total += counter_sum(&n->foreign);
+}
+
 int seg_pool_stats(struct seg_pool *p, int node, int class_index,
 		   struct seg_pool_stats *ret_stats)
 {
 	struct seg_pool_stats s = { .size = sizeof(s) };
+	unsigned index;
 
-	if (!p || (node != SEG_ALL && node != p->node.id) ||
-	    class_index < SEG_ALL || class_index >= SEG_CLASSES ||
-	    !result_is_valid(ret_stats))
+	if (!p || class_index < SEG_ALL || class_index >= SEG_CLASSES ||
+	    !result_is_valid(ret_stats) ||
+	    (node != SEG_ALL && !topology_find(node, &index)))
 		return -EINVAL;
-	for (int c = 0; c < SEG_CLASSES; c++)
-		if (class_index == SEG_ALL || class_index == c)
-			add_class(&p->node.pools[c], &s);
-	if (class_index == SEG_ALL)
+	for (struct node *n = NULL; (n = pool_next_node(p, n)) != NULL;)
+		if (node == SEG_ALL || node == n->id)
+			add_node(n, class_index, &s);
+	if (class_index == SEG_ALL && node == SEG_ALL)
 		add_whole(p, &s);
 	result_put(ret_stats, &s, sizeof(s));
 	return 0;
+}
+
+/* In sum, and then each class. */
+bool pool_publish(struct publish_item *item, void *to)
+{
+	struct seg_pool *p = (void *)((char *)item -
+				      offsetof(struct seg_pool, published));
+	struct seg_pool_stats *stats = to;
+
+	for (int c = SEG_ALL; c < SEG_CLASSES; c++) {
+		stats->size = sizeof(*stats);
+		seg_pool_stats(p, SEG_ALL, c, stats++);
+	}
+	return true;
 }
 
 /* The budget may have other pools, so it has at least what this one says. */
@@ -81,11 +110,13 @@ static bool pool_is_valid(struct seg_pool *p)
 	uint64_t mapped = 0, charged = 0;
 	uint64_t word;
 
-	if (!node_is_valid(&p->node))
-		return false;
-	for (int c = 0; c < SEG_CLASSES; c++) {
-		mapped += gauge_value(&p->node.pools[c].mapped);
-		charged += class_pool_charged(&p->node.pools[c]);
+	for (struct node *n = NULL; (n = pool_next_node(p, n)) != NULL;) {
+		if (!node_is_valid(n))
+			return false;
+		for (int c = 0; c < SEG_CLASSES; c++) {
+			mapped += gauge_value(&n->pools[c].mapped);
+			charged += class_pool_charged(&n->pools[c]);
+		}
 	}
 	word = budget_look(p->allocator.budget);
 	return mapped == gauge_value(&p->allocator.mapped) &&

@@ -4,41 +4,46 @@
 #include <string.h>
 
 #include "json.h"
-#include "seg.h"
+#include "pool.h"
+#include "stats_fields.h"
+#include "topology.h"
 
-/* The JSON names are those of the members. */
-static const struct json_field fields[] = {
-	JSON_FIELD(seg_pool_stats, active),
-	JSON_FIELD(seg_pool_stats, cached),
-	JSON_FIELD(seg_pool_stats, unused),
-	JSON_FIELD(seg_pool_stats, decommitted),
-	JSON_FIELD(seg_pool_stats, slices),
-	JSON_FIELD(seg_pool_stats, active_bytes),
-	JSON_FIELD(seg_pool_stats, decommitted_bytes),
-	JSON_FIELD(seg_pool_stats, regions),
-	JSON_FIELD(seg_pool_stats, spare_regions),
-	JSON_FIELD(seg_pool_stats, deferred_regions),
-	JSON_FIELD(seg_pool_stats, deferred_bytes),
-	JSON_FIELD(seg_pool_stats, mapped_bytes),
-	JSON_FIELD(seg_pool_stats, charged_bytes),
-	JSON_FIELD(seg_pool_stats, peak_mapped_bytes),
-	JSON_FIELD(seg_pool_stats, metadata_bytes),
-	JSON_FIELD(seg_pool_stats, allocations_total),
-	JSON_FIELD(seg_pool_stats, releases_total),
-	JSON_FIELD(seg_pool_stats, refusals_total),
-	JSON_FIELD(seg_pool_stats, regions_mapped_total),
-	JSON_FIELD(seg_pool_stats, regions_retired_total),
-	JSON_FIELD(seg_pool_stats, regions_unmapped_total),
-	JSON_FIELD(seg_pool_stats, misuses_total),
-	JSON_END,
-};
-
-static struct seg_pool_stats look(struct seg_pool *p, int class_index)
+static struct seg_pool_stats look(struct seg_pool *p, int node, int class_index)
 {
 	struct seg_pool_stats s = { .size = sizeof(s) };
 
-	seg_pool_stats(p, SEG_ALL, class_index, &s);
+	seg_pool_stats(p, node, class_index, &s);
 	return s;
+}
+
+/* ---- JSON ---- */
+
+static void put_classes(struct json *j, struct seg_pool *p)
+{
+	json_open(j, "classes", '[');
+	for (int c = 0; c < SEG_CLASSES; c++) {
+		struct seg_pool_stats s = look(p, SEG_ALL, c);
+
+		json_open(j, NULL, '{');
+		json_number(j, "slice_bytes", (uint64_t)SEG_MIN_BYTES << c);
+		json_fields(j, pool_stats_fields, &s);
+		json_close(j, '}');
+	}
+	json_close(j, ']');
+}
+
+static void put_nodes(struct json *j, struct seg_pool *p)
+{
+	json_open(j, "nodes", '[');
+	for (struct node *n = NULL; (n = pool_next_node(p, n)) != NULL;) {
+		struct seg_pool_stats s = look(p, n->id, SEG_ALL);
+
+		json_open(j, NULL, '{');
+		json_signed(j, "node", n->id);
+		json_fields(j, pool_stats_fields, &s);
+		json_close(j, '}');
+	}
+	json_close(j, ']');
 }
 
 int seg_pool_stats_json(struct seg_pool *p, char *buffer, size_t bytes)
@@ -51,17 +56,11 @@ int seg_pool_stats_json(struct seg_pool *p, char *buffer, size_t bytes)
 	json_begin(&j, buffer, bytes);
 	json_open(&j, NULL, '{');
 	json_number(&j, "version", 1);
-	s = look(p, SEG_ALL);
-	json_fields(&j, fields, &s);
-	json_open(&j, "classes", '[');
-	for (int c = 0; c < SEG_CLASSES; c++) {
-		s = look(p, c);
-		json_open(&j, NULL, '{');
-		json_number(&j, "slice_bytes", (uint64_t)SEG_MIN_BYTES << c);
-		json_fields(&j, fields, &s);
-		json_close(&j, '}');
-	}
-	json_close(&j, ']');
+	s = look(p, SEG_ALL, SEG_ALL);
+	json_fields(&j, pool_stats_fields, &s);
+	put_classes(&j, p);
+	if (topology_has_many())
+		put_nodes(&j, p);
 	json_close(&j, '}');
 	return json_end(&j);
 }
@@ -91,20 +90,28 @@ static uint64_t value_of(const struct json_field *f,
 	return value;
 }
 
-/* class_index SEG_ALL: a figure that belongs to no class. */
+/* What a figure belongs to beside the pool; name NULL: nothing. */
+struct label {
+	const char *name;
+	uint64_t value;
+};
+
 static void put_sample(struct json *j, const struct json_field *f,
-		       const char *pool, int class_index, uint64_t value)
+		       const char *pool, struct label label,
+		       const struct seg_pool_stats *s)
 {
 	json_raw(j, "seg_");
 	json_raw(j, f->name);
 	json_raw(j, "{pool=\"");
 	put_label(j, pool);
-	if (class_index != SEG_ALL) {
-		json_raw(j, "\",class=\"");
-		json_raw_number(j, (uint64_t)SEG_MIN_BYTES << class_index);
+	if (label.name) {
+		json_raw(j, "\",");
+		json_raw(j, label.name);
+		json_raw(j, "=\"");
+		json_raw_number(j, label.value);
 	}
 	json_raw(j, "\"} ");
-	json_raw_number(j, value);
+	json_raw_number(j, value_of(f, s));
 	json_raw(j, "\n");
 }
 
@@ -122,10 +129,35 @@ static void put_type(struct json *j, const struct json_field *f)
 	json_raw(j, is_counter(f->name) ? " counter\n" : " gauge\n");
 }
 
-/* Only in the sum over all classes. */
 static bool is_of_the_whole(const struct json_field *f)
 {
 	return f->offset == offsetof(struct seg_pool_stats, misuses_total);
+}
+
+static bool is_of_nodes(const struct json_field *f)
+{
+	return f->offset >= offsetof(struct seg_pool_stats,
+				     remote_allocations_total);
+}
+
+static void put_by_class(struct json *j, const struct json_field *f,
+			 const char *pool, const struct seg_pool_stats *classes)
+{
+	for (unsigned c = 0; c < SEG_CLASSES; c++)
+		put_sample(j, f, pool,
+			   (struct label){ "class", SEG_MIN_BYTES << c },
+			   &classes[c]);
+}
+
+static void put_by_node(struct json *j, const struct json_field *f,
+			const char *pool, struct seg_pool *p)
+{
+	for (struct node *n = NULL; (n = pool_next_node(p, n)) != NULL;) {
+		struct seg_pool_stats s = look(p, n->id, SEG_ALL);
+
+		put_sample(j, f, pool,
+			   (struct label){ "node", (uint64_t)n->id }, &s);
+	}
 }
 
 int seg_pool_stats_prometheus(struct seg_pool *p, const char *name,
@@ -136,18 +168,18 @@ int seg_pool_stats_prometheus(struct seg_pool *p, const char *name,
 
 	if (!p || !name || (bytes && !buffer))
 		return -EINVAL;
-	all = look(p, SEG_ALL);
+	all = look(p, SEG_ALL, SEG_ALL);
 	for (int c = 0; c < SEG_CLASSES; c++)
-		s[c] = look(p, c);
+		s[c] = look(p, SEG_ALL, c);
 	json_begin(&j, buffer, bytes);
-	for (const struct json_field *f = fields; f->name; f++) {
+	for (const struct json_field *f = pool_stats_fields; f->name; f++) {
 		put_type(&j, f);
-		if (is_of_the_whole(f)) {
-			put_sample(&j, f, name, SEG_ALL, value_of(f, &all));
-			continue;
-		}
-		for (int c = 0; c < SEG_CLASSES; c++)
-			put_sample(&j, f, name, c, value_of(f, &s[c]));
+		if (is_of_nodes(f) && topology_has_many())
+			put_by_node(&j, f, name, p);
+		else if (is_of_nodes(f) || is_of_the_whole(f))
+			put_sample(&j, f, name, (struct label){ 0 }, &all);
+		else
+			put_by_class(&j, f, name, s);
 	}
 	return json_end(&j);
 }

@@ -19,6 +19,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "../tests/one_node.h"
 #include "pool.h"
 #include "rcu.h"
 #include "stress.h"

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../tests/one_node.h"
 #include "pool.h"
 #include "rcu.h"
 #include "stress.h"

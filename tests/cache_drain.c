@@ -7,6 +7,7 @@
 #include "caches.h"
 
 #include "cache_release.h"
+#include "one_node.h"
 #include "page.h"
 
 enum {

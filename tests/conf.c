@@ -33,6 +33,7 @@ static void assert_equal_options(struct seg_pool_options a,
 	assert_int_equal(a.region_bytes, b.region_bytes);
 	assert_int_equal(a.wait_ms, b.wait_ms);
 	assert_int_equal(a.log_level, b.log_level);
+	assert_int_equal(a.publish, b.publish);
 }
 
 static void test_each_name_alone(void **state)
@@ -46,6 +47,8 @@ static void test_each_name_alone(void **state)
 		(struct seg_pool_options){ .wait_ms = 7 });
 	assert_equal_options(apply("log_level:5"),
 		(struct seg_pool_options){ .log_level = SEG_LOG_SEGMENT });
+	assert_equal_options(apply("publish:1"),
+		(struct seg_pool_options){ .publish = 1 });
 	assert_int_equal(recorder.count, 0);
 }
 
@@ -105,7 +108,7 @@ static void test_bad_values_are_ignored_and_logged(void **state)
 		"region_bytes:4095", "region_bytes:67108865",
 		"region_bytes:5000",
 		"wait_ms:-2", "wait_ms:0", "wait_ms:2147483648",
-		"log_level:0", "log_level:6",
+		"log_level:0", "log_level:6", "publish:0", "publish:2",
 	};
 	char expected[80];
 

@@ -98,9 +98,10 @@ static struct atomic_u32 working;
 static void *use_and_decommit(void *arg)
 {
 	uint64_t *held[3], me = *(uint64_t *)arg;
+	uint64_t rounds = testing_rounds(ROUNDS);
 	bool wrong = false;
 
-	for (uint64_t i = 0; i < ROUNDS; i++) {
+	for (uint64_t i = 0; i < rounds; i++) {
 		unsigned n = 0;
 
 		while (n < 1 + i % 3) {

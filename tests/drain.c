@@ -3,6 +3,7 @@
  * seg_pool_drain() and drain_find(): what can be given back is given back, what
  * can't be is named; a reclaimer is asked for just what lies in sparse regions.
  */
+#include "one_node.h"
 #include "pools.h"
 
 #include "budget.h"

@@ -278,8 +278,3 @@ void os_thread_join(pthread_t thread)
 	pthread_join(thread, NULL);
 	change(&fault.threads, -1);
 }
-
-int os_first_node(void)
-{
-	return 0;
-}

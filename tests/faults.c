@@ -9,14 +9,16 @@
  *   seg_budget_destroy    EBUSY pool, cache_pages (caches)
  *   seg_budget_set_limit  EINVAL ERANGE EBUSY limit
  *   seg_budget_stats      EINVAL pool
- *   seg_pool_create       EINVAL pool, ENOMEM EAGAIN faults
+ *   seg_pool_create       EINVAL pool, place, place_budgets, ERANGE
+ *                         place_budgets, ENOMEM EAGAIN faults
  *   seg_pool_destroy      EBUSY pool (segments), page (pages), txlog (logs),
  *                         cache_pages (caches), faults (no unmapping)
  *   seg_pool_trim         EINVAL pool
  *   seg_pool_drain        EINVAL EDEADLK drain, ENOMEM faults
  *   seg_pool_stats        EINVAL pool
  *   seg_alloc, _zeroed    EINVAL pool, ENOMEM limit (limit), faults (kernel)
- *   seg_alloc_on          EINVAL pool, ENOMEM faults
+ *   seg_alloc_on          EINVAL pool, place, ENOMEM faults, place
+ *   seg_alloc_with        EINVAL ENOMEM place
  *   seg_alloc_until       EINVAL pool, ENOMEM limit
  *   seg_release           EINVAL ESTALE handle
  *   seg_handle_of         EINVAL ESTALE handle
@@ -24,6 +26,8 @@
  *   seg_release_handle    EINVAL ESTALE handle
  *   seg_region_of         EINVAL ENOENT stats
  *   seg_region_each       EINVAL stats
+ *   seg_node_each         EINVAL and what fn returned: place_nodes
+ *   seg_pool_placement    EINVAL ENOSYS EPERM place_nodes
  *   seg_page_create       EINVAL page, ENOMEM page (limit), faults (kernel)
  *   seg_page_grow         EINVAL ESTALE ENOMEM page, EBUSY cache_pages
  *   seg_page_release      ESTALE page, EBUSY txlog, cache_pages

@@ -3,6 +3,7 @@
  * P7: identity, not address.  Each misuse has its code, its line, its count
  * and its error, and changes nothing; an old handle never is a new owner's.
  */
+#include "one_node.h"
 #include "pools.h"
 
 #include <sys/mman.h>

@@ -27,6 +27,9 @@ static void test_constants(void **state)
 	assert_int_equal(SEG_PINS_MOST, 8);
 	assert_int_equal(SEG_REFUSED_LIMIT, 1);
 	assert_int_equal(SEG_REFUSED_IN_USE, 8);
+	assert_int_equal(SEG_REFUSED_NODE, 9);
+	assert_int_equal(SEG_POLICY_NODE, 5);
+	assert_int_equal(SEG_EFFORT_EASY, 1);
 	assert_int_equal(SEG_HOLDER_BUDGET, 2);
 	assert_int_equal(SEG_PRIORITY_CACHE, 0);
 	assert_string_equal(seg_version(), PACKAGE_VERSION);
@@ -43,10 +46,13 @@ static void test_layout(void **state)
 	assert_int_equal(offsetof(struct seg_txlog_options, size), 0);
 	if (sizeof(void *) != 8)
 		return;
-	assert_int_equal(sizeof(struct seg_budget_options), 40);
+	assert_int_equal(sizeof(struct seg_budget_options), 48);
 	assert_int_equal(sizeof(struct seg_budget_stats), 152);
-	assert_int_equal(sizeof(struct seg_pool_options), 72);
-	assert_int_equal(sizeof(struct seg_pool_stats), 184);
+	assert_int_equal(sizeof(struct seg_pool_options), 112);
+	assert_int_equal(sizeof(struct seg_pool_stats), 216);
+	assert_int_equal(sizeof(struct seg_alloc_options), 32);
+	assert_int_equal(sizeof(struct seg_node_info), 24);
+	assert_int_equal(sizeof(struct seg_placement), 40);
 	assert_int_equal(sizeof(struct seg_handle), 24);
 	assert_int_equal(sizeof(struct seg_region_info), 56);
 	assert_int_equal(sizeof(struct seg_sparse_region), 56);
@@ -64,8 +70,8 @@ static void test_layout_of_caches(void **state)
 	assert_int_equal(offsetof(struct seg_refusal, size), 0);
 	if (sizeof(void *) != 8)
 		return;
-	assert_int_equal(sizeof(struct seg_cache_options), 88);
-	assert_int_equal(sizeof(struct seg_cache_stats), 168);
+	assert_int_equal(sizeof(struct seg_cache_options), 96);
+	assert_int_equal(sizeof(struct seg_cache_stats), 192);
 	assert_int_equal(sizeof(struct seg_pin), 32);
 	assert_int_equal(sizeof(struct seg_cache_entry_info), 48);
 	assert_int_equal(sizeof(struct seg_pin_info), 32);
@@ -75,7 +81,7 @@ static void test_layout_of_caches(void **state)
 	assert_int_equal(sizeof(struct seg_holder), 40);
 	assert_int_equal(sizeof(struct seg_reclaimer_info), 56);
 	assert_int_equal(sizeof(struct seg_reclaimer_options), 40);
-	assert_int_equal(sizeof(struct seg_refusal), 2016);
+	assert_int_equal(sizeof(struct seg_refusal), 2024);
 }
 
 static void test_null_budget_and_pool(void **state)

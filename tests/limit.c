@@ -5,6 +5,7 @@
  * served, so that a slow machine changes nothing.
  */
 #include "budget.h"
+#include "one_node.h"
 #include "pools.h"
 #include "rcu.h"
 
@@ -553,15 +554,16 @@ static void *take_and_empty(void *arg)
  * being destroyed. */
 static void test_an_empty_pool_is_destroyed_at_the_limit(void **state)
 {
-	enum { ROUNDS = 1000, PAGES = 2000 };
+	enum { PAGES = 2000 };
 	static void *taken[PAGES];
 	struct seg_budget *b = new_budget(8 * MIB);
 	struct taker t = { .pool = make_pool(b) };
+	unsigned rounds = testing_rounds(1000);
 	struct threads thread;
 
 	(void)state;
 	threads_start(&thread, 1, take_and_empty, &t, 0);
-	for (int i = 0; i < ROUNDS; i++) {
+	for (unsigned i = 0; i < rounds; i++) {
 		struct seg_pool *pool = make_pool(b);
 		unsigned n = 0;
 

@@ -3,6 +3,7 @@
  * P6 and P11: the limit where the kernel refuses.  Linked with fault_os.c in
  * place of lib/os.c.
  */
+#include "one_node.h"
 #include "pools.h"
 
 #include "fault_os.h"

@@ -5,6 +5,7 @@
  */
 #include "limits.h"
 
+#include "one_node.h"
 #include "os.h"
 
 /* Of a large class, too, since what is given back is decommitted. */

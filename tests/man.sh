@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The pages are free of lint, each alias leads to the page that names the
-# function, and the examples of seg.7, seg_cache.7 and README.md compile as
+# function, and the examples of seg*.7 and README.md compile as
 # printed and run.
 set -u
 srcdir=${srcdir:-.}
@@ -26,7 +26,7 @@ check_alias() { # page, the page that it stands for
 lint() {
 	MANPATH=$work mandoc -T lint -W style "$1" 2>&1 |
 		grep -v 'outdated mandoc.db' |
-		awk '!/referenced manual not found/ || / Xr seg(_[a-z_]+)? [37]/'
+		awk '!/referenced manual not found/ || / Xr seg(_[a-z_]+|stat)? [137]/'
 }
 
 # Where man and its groff are there: to the footer, and without a complaint.
@@ -78,6 +78,17 @@ check_example() { # name; the program on stdin
 	"$work/$1" || complain "$1: exit status $?"
 }
 
+check_cxx_example() { # name; the program on stdin
+	cat > "$work/$1.cc"
+	[ "$(grep -c . "$work/$1.cc")" -ge 10 ] ||
+		complain "$1: no example found"
+	./libtool --silent --mode=link --tag=CXX $CXX $SEG_CFLAGS -std=c++17 \
+		-Wall -Wextra -Werror -I"$srcdir/include" -o "$work/$1" \
+		"$work/$1.cc" libseg.la ||
+		{ complain "$1: does not compile"; return; }
+	"$work/$1" || complain "$1: exit status $?"
+}
+
 page_example() { # page
 	awk '/^\.\\" example begin/ {on = 1; next}
 		/^\.\\" example end/ {on = 0}
@@ -92,17 +103,20 @@ awk '/^```$/ {on = 0} on {print} /^```c$/ {on = 1}' "$srcdir/README.md" \
 check_example seg.7 < "$work/seg.7.in"
 check_example seg_cache.7 < "$work/seg_cache.7.in"
 check_example readme < "$work/readme.in"
+page_example seg_cxx.7 > "$work/seg_cxx.7.in"
+check_cxx_example seg_cxx.7 < "$work/seg_cxx.7.in"
 command -v mandoc > /dev/null || {
 	echo "mandoc is missing: the pages were not checked"
 	[ $status = 0 ] && exit 77
 	exit $status
 }
-mkdir "$work/man3" "$work/man7"
+mkdir "$work/man1" "$work/man3" "$work/man7"
 cp "$srcdir"/man/*.3 "$work/man3"
 cp "$srcdir"/man/*.7 "$work/man7"
+cp "$srcdir"/man/*.1 "$work/man1"
 self_test
-for page in "$srcdir"/man/*.[37]; do
+for page in "$srcdir"/man/*.[137]; do
 	check_page "$page"
 done
-[ $status = 0 ] && echo "$(ls "$srcdir"/man/*.[37] | wc -l) pages, 3 examples"
+[ $status = 0 ] && echo "$(ls "$srcdir"/man/*.[137] | wc -l) pages, 4 examples"
 exit $status

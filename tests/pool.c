@@ -70,6 +70,7 @@ static void test_nodes(void **state)
 	struct seg_pool *pool = make_pool(budget);
 	void *segment = seg_alloc(pool, 1);
 	struct seg_pool_stats s = { .size = sizeof(s) };
+	const int none = 4321;	/* no machine has it */
 	void *other;
 
 	(void)state;
@@ -79,9 +80,9 @@ static void test_nodes(void **state)
 	assert_int_equal(seg_pool_stats(pool, info.node, 0, &s), 0);
 	assert_int_equal(s.active, 2);
 	errno = 0;
-	assert_refused(seg_alloc_on(pool, 1, info.node + 1));
+	assert_refused(seg_alloc_on(pool, 1, none));
 	assert_refused(seg_alloc_on(pool, 1, -2));
-	assert_int_equal(seg_pool_stats(pool, info.node + 1, 0, &s), -EINVAL);
+	assert_int_equal(seg_pool_stats(pool, none, 0, &s), -EINVAL);
 	assert_int_equal(seg_release(pool, segment), 0);
 	assert_int_equal(seg_release(pool, other), 0);
 	end_both(pool, budget);
@@ -129,6 +130,13 @@ static void test_options_in_and_out_of_range(void **state)
 			level < 0 || level > SEG_LOG_SEGMENT ? -EINVAL : 0);
 	expect_options((struct seg_pool_options){
 		.budget = b, .decay_ms = UINT32_MAX }, 0);
+	expect_options((struct seg_pool_options){
+		.budget = b, .publish = 2 }, -EINVAL);
+	expect_options((struct seg_pool_options){
+		.budget = b, .name = "31 bytes are enough for a name." }, 0);
+	expect_options((struct seg_pool_options){
+		.budget = b, .name = "32 bytes are too many, as is any" },
+		-EINVAL);
 	end_budget(b);
 }
 
@@ -145,7 +153,9 @@ static void test_options_of_other_versions(void **state)
 		int ret;
 	} sizes[] = {
 		{ 0, -EINVAL }, { sizeof(size_t), -EINVAL },
-		{ sizeof(o.known) - 1, -EINVAL }, { sizeof(o.known), 0 },
+		{ offsetof(struct seg_pool_options, policy) - 1, -EINVAL },
+		{ offsetof(struct seg_pool_options, policy), 0 },
+		{ sizeof(o.known), 0 },
 		{ sizeof(o.known) + 1, 0 },
 		{ 4096, 0 }, { 4097, -EINVAL }, { SIZE_MAX, -EINVAL },
 	};
@@ -179,6 +189,9 @@ static void test_budget_options(void **state)
 		assert_int_equal(seg_budget_create(&o, &b), -ERANGE);
 	}
 	o.limit_bytes = 8191;
+	o.name = "32 bytes are too many, as is any";
+	assert_int_equal(seg_budget_create(&o, &b), -EINVAL);
+	o.name = NULL;
 	assert_int_equal(seg_budget_create(NULL, &b), -EINVAL);
 	assert_int_equal(seg_budget_create(&o, NULL), -EINVAL);
 	o.size = offsetof(struct seg_budget_options, parent) - 1;

@@ -7,6 +7,7 @@
 
 #include "budget.h"
 #include "json_check.h"
+#include "one_node.h"
 
 enum { PAGE_BYTES = 4096, PAGES = 64, THREADS = 4 };
 

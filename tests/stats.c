@@ -3,6 +3,7 @@
  * What a pool says of itself: the equations of seg.h (P2), regions, log lines
  * word for word, and that the validity walk finds what was corrupted.
  */
+#include "one_node.h"
 #include "pools.h"
 
 #include "pool.h"

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A pool's figures as JSON and for Prometheus (P12). */
+#include "one_node.h"
 #include "pools.h"
 
 #include "json_check.h"
+#include "stats_fields.h"
 
 enum { BYTES = 65536 };
 
@@ -62,6 +64,30 @@ static void test_json(void **state)
 	scene_end(&s);
 }
 
+/* Each member but the size has its field. */
+static void test_no_member_is_missing(void **state)
+{
+	const struct {
+		const struct json_field *fields;
+		size_t bytes;
+	} all[] = {
+		{ budget_stats_fields, sizeof(struct seg_budget_stats) },
+		{ pool_stats_fields, sizeof(struct seg_pool_stats) },
+		{ cache_stats_fields, sizeof(struct seg_cache_stats) },
+	};
+	char seen[1024];
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		memset(seen, 0, sizeof(seen));
+		for (const struct json_field *f = all[i].fields; f->name; f++)
+			seen[f->offset] = 1;
+		assert_int_equal(seen[0], 0);
+		for (size_t at = 8; at < all[i].bytes; at += 8)
+			assert_int_equal(seen[at], 1);
+	}
+}
+
 /* Each line is a type or a sample, and a type stands before its samples. */
 static void check_lines(char *text)
 {
@@ -86,7 +112,7 @@ static void check_lines(char *text)
 		assert_non_null(strstr(labels, "pool=\"a\\\"b\\\\c\""));
 		samples++;
 	}
-	assert_int_equal(samples, 21 * SEG_CLASSES + 1);
+	assert_int_equal(samples, 21 * SEG_CLASSES + 5);
 }
 
 static void test_prometheus(void **state)
@@ -120,6 +146,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_no_member_is_missing),
 		cmocka_unit_test(test_prometheus),
 	};
 

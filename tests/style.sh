@@ -173,7 +173,8 @@ S
 {
 	check 1 "$srcdir"/lib/*.c "$srcdir"/lib/*.h
 	find "$srcdir/include" "$srcdir/tests" "$srcdir/stress" \
-		"$srcdir/bench" -name '*.[ch]' -o -name '*.cc' | sort |
+		"$srcdir/bench" "$srcdir/tools" "$srcdir/examples" \
+		-name '*.[ch]' -o -name '*.cc' | sort |
 		while read -r file; do check 0 "$file"; done
 } > "$work/findings"
 cat "$work/findings"

@@ -11,7 +11,7 @@ status=0
 
 # The first name before a parenthesis after each SEG_API.
 cat "$srcdir/include/seg.h" "$srcdir/include/seg_cache.h" \
-	"$srcdir/include/seg_limit.h" | sed '/^#/d' | tr '\n\t' '  ' |
+	"$srcdir/include/seg_limit.h" "$srcdir/include/seg_page.h" | sed '/^#/d' | tr '\n\t' '  ' |
 	sed 's@/\*@\n/*@g; s@\*/@\n@g' | sed '/^\/\*/d' | tr -d '\n' |
 	tr ';' '\n' | grep SEG_API | sed 's/.*SEG_API//' |
 	sed -n 's/^[^(]*\(seg_[a-z_]*\) *(.*/\1/p' | sort > "$work/header"

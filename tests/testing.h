@@ -42,6 +42,17 @@ static inline void watchdog_start(void)
 		abort();
 }
 
+/* Whether an emulator runs this (./dev arm64), under which something can't be
+ * tested: why. */
+static inline bool emulated(const char *why)
+{
+	const char *emulator = getenv("EMULATOR");
+
+	if (emulator)
+		print_message("not under %s: %s\n", emulator, why);
+	return emulator != NULL;
+}
+
 #define run_group(tests)                                                       \
 	(watchdog_start(), cmocka_run_group_tests((tests), NULL, NULL))
 
@@ -184,6 +195,15 @@ static inline uint64_t random_seed(uint64_t seed)
 {
 	print_message("seed %llu\n", (unsigned long long)seed);
 	return seed;
+}
+
+/* How often something is repeated: TESTING_PERCENT of that, where a machine is
+ * so slow that it would take minutes (tests/vm). */
+static inline unsigned testing_rounds(unsigned full)
+{
+	const char *percent = getenv("TESTING_PERCENT");
+
+	return percent ? full * (unsigned)atoi(percent) / 100 + 1 : full;
 }
 
 /* ----------------------------------------------------------------- threads */

@@ -5,6 +5,7 @@
  * such segment is not in the callers' hands, and then at once as after a wait.
  */
 #include "../bench/limit.h"
+#include "one_node.h"
 #include "pools.h"
 
 enum {

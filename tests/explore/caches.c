@@ -4,7 +4,6 @@
 
 #include <string.h>
 
-#include "page.h"
 #include "rcu.h"
 
 struct seg_cache *cache;
@@ -14,34 +13,6 @@ static struct value {
 	uint64_t key, weight;
 	unsigned made, left;
 } values[VALUES];
-
-/* The caches here hold no pages. */
-bool page_move(struct seg_page *page, enum page_owner from, enum page_owner to)
-{
-	(void)page;
-	explore_fail("page moved from %d to %d", from, to);
-	return false;
-}
-
-bool page_release(struct seg_page *page, enum page_owner owner)
-{
-	(void)page;
-	explore_fail("page of %d released", owner);
-	return false;
-}
-
-int page_misuse(struct seg_page *page)
-{
-	(void)page;
-	explore_fail("page misused");
-	return 0;
-}
-
-size_t seg_page_bytes(const struct seg_page *page)
-{
-	(void)page;
-	return 0;
-}
 
 static void listener(void *ctx, uint64_t key, void *value, uint64_t weight,
 		     enum seg_cause cause)

@@ -23,12 +23,13 @@
 
 static const struct explore_scenario *const lists[] = {
 	explore_selftest, explore_region, explore_cold, explore_bands,
-	explore_budget,
+	explore_nodes, explore_budget,
 	explore_tree,
 	explore_limit, explore_slab, explore_work_queue, explore_gate,
 	explore_cache_entry, explore_cache_index, explore_cache_again,
 	explore_cache, explore_cache_leave, explore_cache_load,
-	explore_reclaim, explore_pin_tags,
+	explore_cache_migrate,
+	explore_reclaim, explore_pin_tags, explore_published,
 };
 
 enum { LISTS = sizeof(lists) / sizeof(lists[0]), LONG_STEPS = 50 };

@@ -149,6 +149,7 @@ struct explore_scenario {
 extern const struct explore_scenario explore_selftest[];
 extern const struct explore_scenario explore_region[];
 extern const struct explore_scenario explore_cold[];
+extern const struct explore_scenario explore_nodes[];
 extern const struct explore_scenario explore_bands[];
 extern const struct explore_scenario explore_budget[];
 extern const struct explore_scenario explore_limit[];
@@ -156,12 +157,14 @@ extern const struct explore_scenario explore_tree[];
 extern const struct explore_scenario explore_slab[];
 extern const struct explore_scenario explore_work_queue[];
 extern const struct explore_scenario explore_gate[];
+extern const struct explore_scenario explore_published[];
 extern const struct explore_scenario explore_cache_entry[];
 extern const struct explore_scenario explore_cache_index[];
 extern const struct explore_scenario explore_cache_again[];
 extern const struct explore_scenario explore_cache[];
 extern const struct explore_scenario explore_cache_leave[];
 extern const struct explore_scenario explore_cache_load[];
+extern const struct explore_scenario explore_cache_migrate[];
 extern const struct explore_scenario explore_reclaim[];
 extern const struct explore_scenario explore_pin_tags[];
 

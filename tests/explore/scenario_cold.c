@@ -500,6 +500,124 @@ static const struct explore_twin wait_twins[] = {
 	{ .name = NULL },
 };
 
+/* ---- a slice that can't be placed is made cold again ---- */
+
+static bool cooled_early;
+
+static void throw_cool(bool on)
+{
+	cooled_early = on;
+}
+
+/* Discards what is on the cold list already. */
+static void cool_backwards(void *segment)
+{
+	struct slice_set set = { .bits = { 1 } };
+	struct region *r;
+
+	rcu_enter();
+	r = region_table_find(&allocator.table, segment, NULL);
+	explore_check(r && region_disown(r, 0));
+	counter_add(&pool.releases);
+	u64_add_relaxed(&pool.cold_bytes, SEG_MIN_BYTES);
+	budget_uncharge(&budget, SEG_MIN_BYTES);
+	cold_push(r, &set, 1);
+	bands_settle_cold(&pool.bands, r->slot);
+	os_discard(segment, SEG_MIN_BYTES);
+	rcu_leave();
+}
+
+static void cool(void *segment)
+{
+	if (cooled_early)
+		cool_backwards(segment);
+	else
+		class_pool_cool(&pool, segment);
+}
+
+static void cool_or_take_cold(unsigned thread)
+{
+	if (thread == 0)
+		cool(held);
+	else
+		use_and_release(take_cold(), thread);
+}
+
+static const struct explore_twin cool_twins[] = {
+	EXPLORE_TWIN_SWITCH("discarded when it is on the list", throw_cool),
+	EXPLORE_TWIN("uncharge left out", SKIP, "account_uncharge", "sub"),
+	EXPLORE_TWIN("blind push", BLIND, "cold_push", "cas"),
+	{ .name = NULL },
+};
+
+/* With it the region is all cold, and may go at once. */
+static void cool_or_retire(unsigned thread)
+{
+	if (thread == 0) {
+		cool(held);
+		return;
+	}
+	class_pool_trim(&pool);
+	explore_keeper_run();
+}
+
+static const struct explore_twin cool_and_go_twins[] = {
+	EXPLORE_TWIN_SWITCH("no grace period", explore_throw_grace_period),
+	{ .name = NULL },
+};
+
+/* Both push, and what was written is gone. */
+static void cool_or_decommit(unsigned thread)
+{
+	if (thread == 0)
+		cool(held);
+	else if (thread == 1)
+		decommit((uint64_t)SLICES * SEG_MIN_BYTES);
+	else
+		use_and_release(take_cold(), thread);
+}
+
+static const struct explore_twin both_push_twins[] = {
+	EXPLORE_TWIN("blind push", BLIND, "cold_push", "cas"),
+	EXPLORE_TWIN("blind withdrawal", BLIND, "cold_withdraw", "cas"),
+	{ .name = NULL },
+};
+
+/* Somebody releases by mistake what is not his yet: one of the two does. */
+static void cool_or_release(unsigned thread)
+{
+	struct region *r;
+
+	if (thread == 0) {
+		cool(held);
+		return;
+	}
+	rcu_enter();
+	r = region_table_find(&allocator.table, held, NULL);
+	if (r && region_disown(r, 0))
+		class_pool_give(&pool, r, 0);
+	rcu_leave();
+}
+
+static const struct explore_twin one_does_twins[] = {
+	EXPLORE_TWIN("blind disowning", BLIND, "region_disown_exactly", "cas"),
+	{ .name = NULL },
+};
+
+static void cool_or_take(unsigned thread)
+{
+	if (thread == 0)
+		cool(held);
+	else
+		use_and_release(class_pool_take(&pool), thread);
+}
+
+static void it_is_unused(void)
+{
+	explore_check(class_pool_sum(&pool).cold == 0);
+	all_goes();
+}
+
 const struct explore_scenario explore_cold[] = {
 	{ .name = "cold: decommit against take", .threads = 2,
 	  .setup = one_is_out, .body = decommit_or_take, .post = held_goes,
@@ -537,5 +655,20 @@ const struct explore_scenario explore_cold[] = {
 	{ .name = "cold: a closed list against a waiter", .threads = 3,
 	  .setup = idle_with_cold, .body = retire_take_or_wait,
 	  .post = all_goes, .twins = wait_twins },
+	{ .name = "cold: cooled against a cold take", .threads = 2,
+	  .setup = held_with_cold, .body = cool_or_take_cold,
+	  .post = all_goes, .twins = cool_twins },
+	{ .name = "cold: cooled against two retirers", .threads = 3,
+	  .setup = held_with_cold, .body = cool_or_retire,
+	  .post = retired_once, .twins = cool_and_go_twins },
+	{ .name = "cold: cooled against decommit and a cold take",
+	  .threads = 3, .setup = one_is_out, .body = cool_or_decommit,
+	  .post = all_goes, .twins = both_push_twins },
+	{ .name = "cold: cooled against a wrong release", .threads = 2,
+	  .setup = one_is_out, .body = cool_or_release,
+	  .post = all_goes, .twins = one_does_twins },
+	{ .name = "cold: a refused cooling against take", .threads = 2,
+	  .setup = refuse_discard, .body = cool_or_take,
+	  .post = it_is_unused, .twins = refused_twins },
 	{ .name = NULL },
 };

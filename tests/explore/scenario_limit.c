@@ -49,9 +49,10 @@ static uint64_t decommit(struct budget_member *m, uint64_t bytes)
 
 static void *allocate_until(struct class_pool *cp, uint64_t deadline_ns)
 {
+	struct limit_want want = { .deadline_ns = deadline_ns };
 	struct limit_report report;
 
-	return limit_allocate(cp, deadline_ns, &report).segment;
+	return limit_allocate(cp, &want, &report).segment;
 }
 
 static void *allocate(struct class_pool *cp)
