@@ -304,6 +304,8 @@ static void make_cache(void)
 	stress_check(!ret, "seg_cache_create: %s", strerror(-ret));
 }
 
+static uint64_t reclaims;	/* in both parts */
+
 static void report(void)
 {
 	struct seg_cache_stats s = { .size = sizeof(s) };
@@ -319,8 +321,8 @@ static void report(void)
 	       stress_value(&tally.replaced), stress_value(&tally.removed),
 	       s.evictions_total, s.reclaims_total, s.migrations_total,
 	       s.migrations_refused_total);
-	stress_check(s.migrations_total && s.reclaims_total,
-		     "nothing moved, or the limit was never met");
+	stress_check(s.migrations_total, "nothing moved");
+	reclaims += s.reclaims_total;
 }
 
 static void play(unsigned number)
@@ -349,5 +351,6 @@ int main(void)
 	stress_begin("stress/cache_migrate");
 	for (unsigned i = 0; i < 2; i++)
 		play(i);
+	stress_check(reclaims, "the limit was never met");
 	return stress_end();
 }

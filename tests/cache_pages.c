@@ -5,6 +5,7 @@
  * it with who had it.  Each test ends with all segments back.
  */
 #include "caches.h"
+#include "one_node.h"
 
 enum { THREADS = 4, ROUNDS = 300 };
 

@@ -3,6 +3,7 @@
  * Pages (P8, one owner): all parts or none, growing, and exactly one release
  * whoever tries.  Pages in a log are in txlog.c.
  */
+#include "one_node.h"
 #include "pools.h"
 
 static struct seg_page *page_of(struct seg_pool *pool, size_t a, size_t b)

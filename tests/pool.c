@@ -4,6 +4,7 @@
  * and what each function refuses.  The limit has its own file, limit.c.
  */
 #include "poison.h"
+#include "one_node.h"
 #include "pools.h"
 
 static void assert_refused(void *segment)
