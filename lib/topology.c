@@ -8,8 +8,8 @@
 #include "os.h"
 
 /* A look takes some microseconds; should the other thread have been stopped in
- * the middle, nobody waits for it for ever. */
-enum { LOOK_ROUNDS = 64 };
+ * the middle, nobody waits for it for much more than 100 ms. */
+enum { LOOK_ROUNDS = 128, LOOK_YIELDS = 28, LOOK_PAUSE_NS = 1000 * 1000 };
 
 struct topology topology;
 
@@ -193,6 +193,16 @@ static void look(void)
 	u32_store_release(&known.looked, 1);
 }
 
+static void pause_after(int round)
+{
+	struct atomic_u32 nobody = { 0 };
+
+	if (round < LOOK_YIELDS)
+		os_yield();
+	else
+		os_futex_wait(&nobody, 0, LOOK_PAUSE_NS);
+}
+
 void topology_look(void)
 {
 	/* relaxed: it only saves a call */
@@ -204,7 +214,7 @@ void topology_look(void)
 			gate_unlock(&known.gate);
 			return;
 		}
-		os_yield();
+		pause_after(round);
 	}
 }
 

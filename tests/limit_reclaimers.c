@@ -158,7 +158,7 @@ static void test_recursion_does_not_wait(void **state)
 	scene_begin(&s, 1000000);
 	s.h.keeps = true;
 	s.h.alloc_inside = SMALL;
-	soon = monotonic_in(0, 5);
+	soon = monotonic_in(0, 200);
 	assert_null(seg_alloc_until(s.pool, SMALL, &soon));
 	assert_true(s.h.calls > 0);
 	assert_int_equal(s.h.deepest, 1);
