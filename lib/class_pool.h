@@ -7,7 +7,7 @@
  * Opening: charge, map, take the first slice, only then publish.  So the
  * thread that opened a region has its slice whatever the others do, and a
  * thread that stops in between holds up nobody: others retry for a while and
- * then open one themselves (class_pool_may_open()).
+ * then open one themselves (class_pool_begin_open()).
  * Retiring: the winner of region_retire() takes the region out of bands and
  * table and defers the rest to the keeper, which unmaps it after a grace
  * period, uncharges what was charged, and wakes those who wait.

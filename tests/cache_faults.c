@@ -6,26 +6,10 @@
  */
 #include "caches.h"
 
+#include "fault_left.h"
 #include "fault_os.h"
 
 enum { KEYS = 400, MAX_WEIGHT = 300, FOR_EVER = INT32_MAX };
-
-/* Each test is judged by what it lost itself. */
-static uint64_t mapped_before;
-
-static int begin(void **state)
-{
-	(void)state;
-	mapped_before = fault_mapped_bytes();
-	return 0;
-}
-
-static void assert_nothing_is_left(void)
-{
-	assert_int_equal(fault_mapped_bytes() - mapped_before, 0);
-	assert_int_equal(fault_blocks(), 0);
-	assert_int_equal(fault_threads(), 0);
-}
 
 /* One run of the scenario, and what it knows that must have happened. */
 struct run {

@@ -58,6 +58,7 @@
  */
 #include "pools.h"
 
+#include "fault_left.h"
 #include "fault_os.h"
 
 enum {
@@ -292,23 +293,6 @@ static uint64_t run_scenario(void)
 		run_release(&r);
 	}
 	return run_destroy(&r);
-}
-
-/* Each test is judged by what it lost itself. */
-static uint64_t mapped_before;
-
-static int begin(void **state)
-{
-	(void)state;
-	mapped_before = fault_mapped_bytes();
-	return 0;
-}
-
-static void assert_nothing_is_left(void)
-{
-	assert_int_equal(fault_mapped_bytes() - mapped_before, 0);
-	assert_int_equal(fault_blocks(), 0);
-	assert_int_equal(fault_threads(), 0);
 }
 
 /* Calls n to n + calls - 1 fail, for each n until the run has fewer. */

@@ -7,6 +7,7 @@
  */
 #include "places.h"
 
+#include "fault_left.h"
 #include "fault_os.h"
 
 enum {
@@ -142,22 +143,6 @@ static uint64_t run_scenario(uint64_t node_limit)
 		run_release(&r);
 	}
 	return run_destroy(&r);
-}
-
-static uint64_t mapped_before;
-
-static int begin(void **state)
-{
-	(void)state;
-	mapped_before = fault_mapped_bytes();
-	return 0;
-}
-
-static void assert_nothing_is_left(void)
-{
-	assert_int_equal(fault_mapped_bytes() - mapped_before, 0);
-	assert_int_equal(fault_blocks(), 0);
-	assert_int_equal(fault_threads(), 0);
 }
 
 static void sweep(enum fault_kind kind, uint64_t calls, uint64_t node_limit)
