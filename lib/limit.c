@@ -14,7 +14,8 @@
  *      discard (locked memory) is retired, if whole regions are idle;
  *    5 regions that are on their way to the kernel already are counted in:
  *      nothing is evicted for what will be there in a moment;
- *    7 other nodes, the nearest first, if the policy lets: 1 to 6 there;
+ *    7 other nodes, the nearest first, if the policy lets: 1 to 6 there; those
+ *      that rest (place.h) come last;
  *    8 the reclaimers, for as long as they give something;
  *    9 whatever anybody releases: waiting, with growing pauses;
  *   10 refusal.
@@ -74,6 +75,8 @@ struct attempt {
 	int error;		/* ... or in any: the errno */
 	bool full;		/* the node has no memory, in this try ... */
 	bool all_full;		/* ... nor has any other, in the last one */
+	bool rested;		/* a node was not asked, since it rests ... */
+	bool asks_resting;	/* ... but is to be asked now */
 	struct taken taken;
 };
 
@@ -272,11 +275,19 @@ static void make_room_and_take(struct attempt *at)
 			return;
 }
 
+static bool is_left_alone(struct attempt *at)
+{
+	bool rests = !at->asks_resting && place_rests(at->place, at->cp);
+
+	at->rested |= rests;
+	return rests;
+}
+
 /* Nothing can be had there, or is to be tried now. */
-static bool begins_full(const struct attempt *at)
+static bool begins_full(struct attempt *at)
 {
 	return at->place &&
-	       (place_rests(at->place, at->cp) ||
+	       (is_left_alone(at) ||
 		(at->waits && !topology_is_usable(at->cp->node_index)));
 }
 
@@ -336,6 +347,19 @@ static bool try_all(struct attempt *at)
 {
 	if (!try_node(at) && at->place)
 		try_others(at);
+	return is_served(at);
+}
+
+/* What a node rests for may be over since: the kernel says that there is no
+ * memory while it moves some, too.  So where nobody else has any, it is asked,
+ * but once. */
+static bool try_all_once_more(struct attempt *at)
+{
+	if (try_all(at) || !at->rested)
+		return is_served(at);
+	at->asks_resting = true;
+	try_all(at);
+	at->asks_resting = false;
 	return is_served(at);
 }
 
@@ -444,6 +468,7 @@ static void wait_for_any(struct attempt *at)
 		bool last = at->now_ns >= at->deadline_ns;
 
 		at->in_vain = false;
+		at->asks_resting = last;
 		if (try_all(at) || last)
 			break;
 		at->now_ns = os_now_ns();
@@ -473,7 +498,7 @@ struct taken limit_allocate(struct class_pool *cp,
 
 	*ret_report = (struct limit_report){ .inside = !reclaim_may_ask(),
 					   .easy = want->easy };
-	if (!try_all(&at) && !ret_report->inside && !want->easy) {
+	if (!try_all_once_more(&at) && !ret_report->inside && !want->easy) {
 		if (want->deadline_ns > now_ns)
 			wait_for_any(&at);
 		else

@@ -14,7 +14,8 @@
  * there where it was served, and as foreign where it was wanted.
  *
  * A node that had nothing left rests for 100 ms: who may go elsewhere does not
- * try to get new memory of it meanwhile, but takes what is there.
+ * try to get new memory of it meanwhile, but takes what is there.  Where nobody
+ * else has any, it is asked all the same before an allocation is refused.
  */
 #ifndef SEG_PLACE_H
 #define SEG_PLACE_H

@@ -287,6 +287,8 @@ static void test_strict_on_a_full_node(void **state)
 
 static void test_all_nodes_are_full(void **state)
 {
+	struct timespec rested = monotonic_in(0, REST_MS);
+
 	(void)state;
 	machine_fill(MACHINE_ALL);
 	assert_refused_for_the_node(seg_alloc(pool, 1));
@@ -294,7 +296,7 @@ static void test_all_nodes_are_full(void **state)
 					     0));
 	assert_int_equal(figures(pool, SEG_ALL).active, 0);
 	assert_int_equal(figures(pool, SEG_ALL).fallbacks_total, 0);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3 && !monotonic_is_past(&rested); i++)
 		assert_int_equal(lines_on(places[i]), 1);
 	require_identities(pool);
 }
@@ -321,6 +323,25 @@ static void test_a_full_node_rests(void **state)
 	machine_empty(0);
 	wait_until((empty(), seg_pool_drain(pool, 0, NULL) == 0 &&
 		    get(SEG_POLICY_LOCAL, 0) == 0));
+}
+
+/* Nobody is refused for that alone: one that rests may have some by now. */
+static void test_those_that_rest_come_last(void **state)
+{
+	static const enum seg_policy policies[] = {
+		SEG_POLICY_LOCAL, SEG_POLICY_PREFERRED, SEG_POLICY_INTERLEAVE,
+	};
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		machine_fill(MACHINE_ALL);
+		assert_refused_for_the_node(alloc_as(pool, slice_of(i),
+						     policies[i], 0));
+		machine_empty(places[i]);
+		assert_int_equal(hold(alloc_as(pool, slice_of(i), policies[i],
+					       0)), places[i]);
+	}
+	assert_int_equal(figures(pool, SEG_ALL).refusals_total, 3);
 }
 
 /* Whoever may go nowhere else finds out for all. */
@@ -639,6 +660,7 @@ int main(void)
 		TEST(test_strict_on_a_full_node),
 		TEST(test_all_nodes_are_full),
 		TEST(test_a_full_node_rests),
+		TEST(test_those_that_rest_come_last),
 		TEST(test_a_strict_one_ends_the_rest),
 		TEST(test_used_ones_do_on_a_full_node),
 		TEST(test_used_ones_behind_fresh_ones),

@@ -142,29 +142,72 @@ static void test_a_new_node(void **state)
 	require_identities(pool);
 }
 
+struct deadline {
+	struct timespec until;
+	bool met;
+};
+
 static void *take_away_and_release(void *arg)
 {
-	(void)arg;
-	wait_until(budget_stats(budget).waiters == 1);
+	struct deadline *d = arg;
+
+	wait_until(budget_stats(budget).waiters == 1 ||
+		   monotonic_is_past(&d->until));
 	set_allowed(pool, 2, false);
 	require(seg_release(pool, held[--count]) == 0);
+	d->met = !monotonic_is_past(&d->until);
 	return NULL;
 }
 
+/* Why it was refused is judged only if the node went before the deadline. */
 static void test_a_node_goes_while_one_waits(void **state)
 {
-	struct timespec until = monotonic_in(0, 200);
-	struct seg_alloc_options o = { .size = sizeof(o), .deadline = &until,
+	struct deadline d = { .met = false };
+	struct seg_alloc_options o = { .size = sizeof(o), .deadline = &d.until,
 				       .policy = SEG_POLICY_NODE, .node = 2 };
 	struct threads t;
 
 	(void)state;
 	while (hold(alloc_as(pool, SEG_MAX_BYTES, SEG_POLICY_NODE, 2)) == 2)
 		;
-	threads_start(&t, 1, take_away_and_release, &t, 0);
+	d.until = monotonic_in(0, 200);
+	threads_start(&t, 1, take_away_and_release, &d, 0);
 	assert_null(seg_alloc_with(pool, SEG_MAX_BYTES, &o));
 	assert_int_equal(threads_join(&t), 0);
-	assert_int_equal(last_refusal(pool).reason, SEG_REFUSED_NODE);
+	if (d.met)
+		assert_int_equal(last_refusal(pool).reason, SEG_REFUSED_NODE);
+}
+
+/* The last node that is asked is full: then the first has memory again. */
+static void empty_the_first(void *ctx, enum seg_log_level level,
+			    const char *line)
+{
+	(void)ctx;
+	(void)level;
+	if (strstr(line, "on node 2"))
+		machine_empty(0);
+}
+
+/* It rests by then, but nobody is refused before it was asked.  Judged only if
+ * the deadline was not past before the wait. */
+static void test_the_last_try_asks_all(void **state)
+{
+	struct seg_pool_options o = place_options(budget);
+	struct timespec soon;
+	struct seg_pool *other;
+	void *segment;
+
+	(void)state;
+	o.log = empty_the_first;
+	o.log_level = SEG_LOG_ERROR;
+	other = make_pool_with(o);
+	machine_fill(MACHINE_ALL);
+	soon = monotonic_in(0, 20);
+	segment = seg_alloc_until(other, 1, &soon);
+	if (budget_stats(budget).waits_total)
+		assert_int_equal(placed_on(other, segment), 0);
+	assert_int_equal(seg_release(other, segment), 0);
+	end_pool(other);
 }
 
 static int begin_alone(void **state)
@@ -500,6 +543,7 @@ int main(void)
 		TEST(test_a_new_node, begin),
 		TEST(test_back_unnoticed, begin),
 		TEST(test_a_node_goes_while_one_waits, begin),
+		TEST(test_the_last_try_asks_all, begin),
 		TEST(test_a_second_node, begin_alone),
 		TEST(test_nodes_go_under_load, begin_watched),
 		TEST(test_pages_on_several_nodes, begin),

@@ -23,7 +23,10 @@ result() {
 	*)
 		word=FAIL
 		echo "$1" >> /out/failed
-		echo "status $2" >> "$(log_of "$1")"
+		{
+			dmesg | grep -E 'oom-kill(er)?:| free:|Out of memory'
+			echo "status $2"
+		} >> "$(log_of "$1")"
 		;;
 	esac
 	echo "$word: numa/$VM_NAME/$1 ($3 s)"
@@ -47,7 +50,8 @@ nodes() {
 }
 
 # The nodes that the program may use change under its load, and its pages with
-# them; not a byte of what it reads back may differ.
+# them; not a byte of what it reads back may differ.  However long a turn takes
+# there, the program goes on until it is told to end, which is status 130.
 cpuset_changes() {
 	sh -c 'echo $$ > '"$GROUP"'/cgroup.procs; exec "$@"' sh "$@" &
 	turns=0
@@ -57,10 +61,12 @@ cpuset_changes() {
 			sleep 0.3
 		done
 		turns=$((turns + 1))
+		[ $turns != 5 ] || kill $!
 	done
-	wait $! || return 1
+	status=0
+	wait $! || status=$?
 	echo "the nodes were changed in $turns turns"
-	[ $turns -ge 2 ]
+	[ $status = 130 ]
 }
 
 # On the larger machine, no test of it has a reason to be skipped.
@@ -92,7 +98,7 @@ if [ $# -gt 0 ]; then
 	exit
 fi
 
-ingest='stress/ingest --seed 1 --quiet --budget 16M --decay 50 --seconds 5'
+ingest='stress/ingest --seed 1 --quiet --budget 16M --decay 50'
 seq 20000 > /tmp/in
 echo "numa/$VM_NAME: Linux $(uname -r), nodes $VM_NODES, up in $(now) s"
 run nodes sh ./guest.sh nodes
@@ -109,7 +115,8 @@ else
 	unit program tests/topology* tests/place* tests/node* tests/os_numa*
 	unit on_one_node tests/stats tests/drain
 fi
-run stress/ingest $ingest /tmp/in
-run stress/ingest-cpuset sh ./guest.sh cpuset_changes $ingest /tmp/in
+run stress/ingest $ingest --seconds 5 /tmp/in
+run stress/ingest-cpuset sh ./guest.sh cpuset_changes $ingest --seconds 250 \
+	/tmp/in
 echo "numa/$VM_NAME: ended after $(now) s"
 [ ! -e /out/failed ]
