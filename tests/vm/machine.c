@@ -169,54 +169,72 @@ static bool eat(size_t bytes, int node)
 	return false;
 }
 
-_Noreturn static void be_hog(int node, int full, int end)
+static void eat_all(int node)
 {
 	static const size_t bites[] = { 2 << 20, 64 << 10, PAGE };
-	char byte = 0;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	put("/proc/self/oom_score_adj", "1000");
 	for (int i = 0; i < 3; i++)
 		while (eat(bites[i], node))
 			;
-	must(write(full, &byte, 1) == 1, "write");
-	_exit(read(end, &byte, 1) == 1 ? 0 : 1);
 }
 
-static int end_pipe;
-
-pid_t hog_start(int node)
+/* Eats once for each byte that it gets, and ends when there are no more. */
+_Noreturn static void be_hog(int node, int orders, int done)
 {
-	int full[2], end[2];
 	char byte;
-	pid_t hog;
 
-	must(!pipe(full) && !pipe(end), "pipe");
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	put("/proc/self/oom_score_adj", "1000");
+	while (read(orders, &byte, 1) == 1) {
+		eat_all(node);
+		must(write(done, &byte, 1) == 1, "write");
+	}
+	_exit(0);
+}
+
+static pid_t hog;	/* 0: there is none */
+static int orders_pipe, done_pipe;
+
+void hog_start(int node)
+{
+	int orders[2], done[2];
+
+	signal(SIGPIPE, SIG_IGN);
+	must(!pipe(orders) && !pipe(done), "pipe");
 	hog = fork();
 	must(hog >= 0, "fork");
 	if (!hog) {
-		close(full[0]);
-		close(end[1]);
-		be_hog(node, full[1], end[0]);
+		close(orders[1]);
+		close(done[0]);
+		be_hog(node, orders[0], done[1]);
 	}
-	close(full[1]);
-	close(end[0]);
-	must(read(full[0], &byte, 1) == 1, "the hog is gone");
-	close(full[0]);
-	end_pipe = end[1];
-	return hog;
+	close(orders[0]);
+	close(done[1]);
+	orders_pipe = orders[1];
+	done_pipe = done[0];
+	hog_eat();
 }
 
-bool hog_end(pid_t hog)
+void hog_eat(void)
 {
 	char byte = 0;
-	int status = -1;
-	bool told;
 
-	signal(SIGPIPE, SIG_IGN);
-	told = write(end_pipe, &byte, 1) == 1;
-	close(end_pipe);
-	return waitpid(hog, &status, 0) == hog && told && status == 0;
+	must(write(orders_pipe, &byte, 1) == 1 &&
+	     read(done_pipe, &byte, 1) == 1, "the hog is gone");
+}
+
+bool hog_end(void)
+{
+	int status = 0;
+	bool ended;
+
+	if (!hog)
+		return true;
+	close(orders_pipe);
+	close(done_pipe);
+	ended = waitpid(hog, &status, 0) == hog && status == 0;
+	hog = 0;
+	return ended;
 }
 
 uint64_t oom_kills(void)

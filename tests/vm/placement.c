@@ -52,6 +52,7 @@ static void release_all(void)
 static int end(void **state)
 {
 	(void)state;
+	(void)hog_end();	/* of a test that failed */
 	machine_run_on(-1);
 	(void)cpuset_allow(&machine, -1);
 	release_all();
@@ -436,39 +437,62 @@ static void assert_refused(enum seg_policy policy, int node)
 	void *segment;
 
 	errno = 0;
-	while (tries++ < 32 && (segment = try_take(BYTES, policy, node)))
+	while (tries++ < 32 && (segment = try_take(BYTES, policy, node))) {
 		assert_int_equal(pages_node(segment, BYTES), node);
+		hog_eat();
+	}
 	assert_null(segment);
 	assert_int_equal(errno, ENOMEM);
 }
 
-/* Who may go elsewhere does, to the nearest, and is counted at both ends. */
-static void assert_falls_back(enum seg_policy policy, int node)
+/* Who may go elsewhere does, to the nearest, and is counted at both ends.  So
+ * many did. */
+static unsigned fall_back(enum seg_policy policy, int node)
 {
 	int nearest = machine_nearest(&machine, node);
 	uint64_t fell = stats_of(nearest).fallbacks_total;
 	uint64_t missed = stats_of(node).foreign_total;
+	unsigned before = held_on(node);
 	unsigned there = take_on(EACH, policy, node, nearest);
 
-	assert_true(there > EACH / 2);
+	assert_int_equal(held_on(node) - before, EACH - there);
 	assert_int_equal(stats_of(nearest).fallbacks_total - fell, there);
 	assert_int_equal(stats_of(node).foreign_total - missed, there);
+	return there;
 }
 
-/* One of each node's turns; the full one's went elsewhere. */
-static void assert_interleave_falls_back(int node)
+/* One of each node's turns; the full one's went elsewhere, so many. */
+static unsigned interleave_falls_back(enum seg_policy policy, int node)
 {
 	uint64_t missed = stats_of(node).foreign_total;
 	uint64_t fell = stats_of(SEG_ALL).fallbacks_total;
-	unsigned before = held_on(node), there;
+	unsigned before = held_on(node), elsewhere;
 
 	for (int i = 0; i < EACH * machine.count; i++)
-		require(try_take(BYTES, SEG_POLICY_INTERLEAVE, 0));
-	there = held_on(node) - before;
-	assert_true(there < EACH / 2);
-	assert_int_equal(stats_of(node).foreign_total - missed, EACH - there);
-	assert_int_equal(stats_of(SEG_ALL).fallbacks_total - fell,
-			 EACH - there);
+		require(try_take(BYTES, policy, 0));
+	elsewhere = EACH - (held_on(node) - before);
+	assert_int_equal(stats_of(node).foreign_total - missed, elsewhere);
+	assert_int_equal(stats_of(SEG_ALL).fallbacks_total - fell, elsewhere);
+	return elsewhere;
+}
+
+enum { SCENES = 3 };
+
+/*
+ * Whatever the kernel has of the node, the counts are right.  What it kept back
+ * may come free right then, but only once: the hog has the rest of it before
+ * the scene is played again.
+ */
+static void assert_most(unsigned (*elsewhere)(enum seg_policy, int),
+			enum seg_policy policy, int node)
+{
+	unsigned most = 0;
+
+	for (int i = 0; i < SCENES && most <= EACH / 2; i++) {
+		hog_eat();
+		most = elsewhere(policy, node);
+	}
+	assert_true(most > EACH / 2);
 }
 
 /*
@@ -479,23 +503,23 @@ static void test_a_full_node(void **state)
 {
 	int node = machine.cpu_node[machine.busy - 1];
 	uint64_t kills = oom_kills();
-	pid_t hog;
 
 	(void)state;
 	machine_run_on(node);
 	assert_int_equal(take_on(2, SEG_POLICY_LOCAL, 0, node), 2);
-	hog = hog_start(node);
+	hog_start(node);
 	assert_refused(SEG_POLICY_STRICT, node);
 	assert_refused(SEG_POLICY_NODE, node);
-	assert_falls_back(SEG_POLICY_LOCAL, node);
-	assert_falls_back(SEG_POLICY_PREFERRED, node);
-	assert_interleave_falls_back(node);
+	assert_most(fall_back, SEG_POLICY_LOCAL, node);
+	assert_most(fall_back, SEG_POLICY_PREFERRED, node);
+	assert_most(interleave_falls_back, SEG_POLICY_INTERLEAVE, node);
 	assert_all_placed();
-	assert_true(hog_end(hog));
+	assert_true(hog_end());
 	assert_int_equal(oom_kills(), kills);
 
-	/* and once there is room, it is local again */
+	/* and once there is room, new memory is local again */
 	release_all();
+	assert_int_equal(seg_pool_drain(f.pool, 0, NULL), 0);
 	assert_int_equal(take_on(EACH, SEG_POLICY_STRICT, 0, node), EACH);
 	wait_until(is_local_again(node));
 	assert_int_equal(take_on(EACH, SEG_POLICY_LOCAL, 0, node), EACH);
@@ -514,7 +538,7 @@ static void test_a_limit_for_each_node(void **state)
 	assert_int_equal(errno, ENOMEM);
 	assert_int_equal(f.count, MIB / BYTES);
 	assert_int_equal(held_on(node), MIB / BYTES);
-	assert_falls_back(SEG_POLICY_LOCAL, node);
+	assert_int_equal(fall_back(SEG_POLICY_LOCAL, node), EACH);
 	assert_all_placed();
 }
 

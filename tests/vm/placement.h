@@ -43,10 +43,16 @@ void pages_count(void *base, size_t bytes, int node, struct pages *sum);
 /* Moves what is backed; false: not all of it. */
 bool pages_move(void *base, size_t bytes, int node);
 
-/* Fills a node until the kernel has no page of it left to give. */
-pid_t hog_start(int node);
+/*
+ * A process that fills a node until the kernel has no page of it left to give,
+ * and again each time it is told to.  The kernel keeps pages back, in lists of
+ * each CPU and below a watermark that it raises for a while: those come free
+ * whenever it likes.
+ */
+void hog_start(int node);
+void hog_eat(void);
 /* False: it did not end by itself, but was ended by the kernel. */
-bool hog_end(pid_t hog);
+bool hog_end(void);
 
 /* Processes that the kernel ended for want of memory since it was booted. */
 uint64_t oom_kills(void);
