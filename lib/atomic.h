@@ -20,6 +20,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* A build that counts each thread's read-modify-writes (bench/segbench_count);
+   a seq_cst store is one, too, on x86. */
+#ifdef SEG_COUNT_ATOMICS
+extern _Thread_local uint64_t seg_atomics_counted;
+#define SEG_COUNT_ATOMIC() ((void)seg_atomics_counted++)
+#else
+#define SEG_COUNT_ATOMIC() ((void)0)
+#endif
+
 #define SEG_ATOMIC(name, type)                                                 \
 	struct atomic_##name {                                                 \
 		_Atomic(type) value;                                           \
@@ -49,17 +58,20 @@
 	static inline void name##_store_seq_cst(struct atomic_##name *a,       \
 						type v)                        \
 	{                                                                      \
+		SEG_COUNT_ATOMIC();                                            \
 		atomic_store_explicit(&a->value, v, memory_order_seq_cst);     \
 	}                                                                      \
 	static inline type name##_exchange_acquire(struct atomic_##name *a,    \
 						   type v)                     \
 	{                                                                      \
+		SEG_COUNT_ATOMIC();                                            \
 		return atomic_exchange_explicit(&a->value, v,                  \
 						memory_order_acquire);         \
 	}                                                                      \
 	static inline type name##_exchange_acq_rel(struct atomic_##name *a,    \
 						   type v)                     \
 	{                                                                      \
+		SEG_COUNT_ATOMIC();                                            \
 		return atomic_exchange_explicit(&a->value, v,                  \
 						memory_order_acq_rel);         \
 	}                                                                      \
@@ -79,12 +91,14 @@
 	static inline bool name##_cas_weak_##order(struct atomic_##name *a,    \
 						   type *old, type v)          \
 	{                                                                      \
+		SEG_COUNT_ATOMIC();                                            \
 		return atomic_compare_exchange_weak_explicit(                  \
 			&a->value, old, v, success, failure);                  \
 	}                                                                      \
 	static inline bool name##_cas_strong_##order(struct atomic_##name *a,  \
 						     type *old, type v)        \
 	{                                                                      \
+		SEG_COUNT_ATOMIC();                                            \
 		return atomic_compare_exchange_strong_explicit(                \
 			&a->value, old, v, success, failure);                  \
 	}
@@ -94,6 +108,7 @@
 	static inline type name##_##verb##_##order(struct atomic_##name *a,    \
 						   type v)                     \
 	{                                                                      \
+		SEG_COUNT_ATOMIC();                                            \
 		return atomic_fetch_##verb##_explicit(&a->value, v,            \
 						      memory_order_##order);   \
 	}
