@@ -10,7 +10,9 @@
 #define INDEX_BUCKETS 8
 #endif
 enum {
-	BUCKETS = INDEX_BUCKETS,	/* for each entry */
+	BUCKETS = INDEX_BUCKETS,	/* for each entry, if near */
+	BUCKETS_NEAR = 1 << 15,		/* some share of a second-level cache */
+	BUCKETS_FAR = BUCKETS / 2,	/* for each entry, if more */
 	SPLITS = BUCKETS * 3 / 2,	/* with an insertion, until enough */
 };
 
@@ -119,6 +121,16 @@ static bool may_begin_round(struct cache_index *ix, uint32_t mask)
 	return mask < UINT32_MAX / 4 && chunk_make(ix, index_chunk(mask + 1));
 }
 
+static uint64_t enough_buckets(uint64_t entries)
+{
+	uint64_t near = entries * BUCKETS;
+	uint64_t far = entries * BUCKETS_FAR;
+
+	if (near <= BUCKETS_NEAR)
+		return near;
+	return far > BUCKETS_NEAR ? far : BUCKETS_NEAR;
+}
+
 /* Splits a bucket; false: there are enough, or there is no memory. */
 static bool grow(struct cache_index *ix)
 {
@@ -127,7 +139,7 @@ static bool grow(struct cache_index *ix)
 	uint32_t mask = index_mask(shape);
 	uint32_t n = index_buckets(shape);
 
-	if (n / BUCKETS >= ix->entries)
+	if (n >= enough_buckets(ix->entries))
 		return false;
 	if (n > mask && !may_begin_round(ix, mask))
 		return false;

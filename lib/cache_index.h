@@ -33,7 +33,8 @@
  * was split); all else runs under the lock of the cache.  There are eight
  * buckets for each entry, so the second line that a look-up reads is mostly the
  * entry itself, and the processor mostly guesses so: a wrong guess costs as
- * much as a third of a hit.
+ * much as a third of a hit.  Where so many would not stay in the nearer caches,
+ * four have to do: then it costs more that a bucket is far.
  */
 #ifndef SEG_CACHE_INDEX_H
 #define SEG_CACHE_INDEX_H

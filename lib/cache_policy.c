@@ -115,6 +115,16 @@ static void put_newest(struct cache_policy *p, struct cache_record *r,
 	q->count++;
 }
 
+/* Who is the oldest now is looked at soon, and then who stands behind it: each
+ * of them is far, so they come near one step ahead. */
+static void expect_oldest(const struct cache_queue *q)
+{
+	if (!q->oldest)
+		return;
+	__builtin_prefetch(q->oldest->entry);
+	__builtin_prefetch(q->oldest->newer);
+}
+
 static void unlink_entry(struct cache_policy *p, struct cache_record *r)
 {
 	struct cache_queue *q = &p->queue[r->queue];
@@ -128,6 +138,7 @@ static void unlink_entry(struct cache_policy *p, struct cache_record *r)
 	q->weight -= entry_weight(r->entry);
 	if (!--q->count)
 		q->newest = q->oldest = NULL;
+	expect_oldest(q);
 	r->newer = r->older = NULL;
 	r->queue = QUEUE_NONE;
 }
@@ -137,6 +148,7 @@ static void rotate(struct cache_queue *q)
 {
 	q->newest = q->oldest;
 	q->oldest = q->oldest->newer;
+	expect_oldest(q);
 }
 
 /* Into main, or round it once more. */
@@ -179,8 +191,6 @@ static void settle_young(struct cache_policy *p)
 		unlink_entry(p, r);
 		put_newest(p, r, QUEUE_SMALL);
 	}
-	if (young->oldest)
-		__builtin_prefetch(young->oldest->entry);
 }
 
 /*

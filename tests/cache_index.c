@@ -164,6 +164,26 @@ static void test_keys_with_a_stride(void **state)
 	grow_with_stride(UINT64_C(1) << 44);
 }
 
+/* Eight for each entry, then none for a while, then four. */
+static void test_far_buckets_are_fewer(void **state)
+{
+	static const struct {
+		uint64_t entries;
+		uint32_t buckets;
+	} rows[] = { { 1000, 8000 }, { 4096, 32768 }, { 8192, 32768 },
+		     { MANY, 4 * MANY } };
+	uint64_t i = 0;
+
+	(void)state;
+	for (int r = 0; r < 4; r++) {
+		for (; i < rows[r].entries; i++)
+			insert(&entries[i], i);
+		assert_int_equal(cache_index_buckets(&ix), rows[r].buckets);
+		assert_found_up_to(0, i, 1);
+	}
+	assert_true(cache_index_is_valid(&ix));
+}
+
 static unsigned longest_chain(void)
 {
 	unsigned longest = 0;
@@ -615,6 +635,7 @@ int main(void)
 		index_test(test_in_and_out),
 		index_test(test_it_grows_with_its_entries),
 		index_test(test_keys_with_a_stride),
+		index_test(test_far_buckets_are_fewer),
 		index_test(test_chains_are_short),
 		index_test(test_without_memory_for_buckets),
 		index_test(test_no_index_without_memory),
