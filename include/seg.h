@@ -11,7 +11,9 @@
  *          it returned an error, which leaves the object as it was.
  * Progress: "lock-free" is from a thread's second call on.  The first call of a
  *          thread on any pool registers it with liburcu, under a lock of that
- *          library, which ends the process if it gets no memory for that.
+ *          library, which ends the process if it gets no memory for that; and
+ *          makes a place for the thread's caches, under a lock, if it gets
+ *          memory.  A thread that ends gives back what is in these.
  * Signals: no function is async-signal-safe unless said.  None is a
  *          cancellation point.
  * Fork:    see seg(7); seg_alloc*() and seg_release*() go on working in the
@@ -289,7 +291,8 @@ struct seg_pool_options {
 struct seg_pool_stats {
 	size_t size;			/* sizeof(struct seg_pool_stats) */
 	uint64_t active;		/* segments handed out */
-	uint64_t cached;		/* slices parked in per-thread caches */
+	uint64_t cached;		/* slices parked in per-thread caches,
+					   charged; see seg(7) */
 	uint64_t unused;		/* slices ready to be taken */
 	uint64_t slices;		/* all slices of the regions in use */
 	uint64_t active_bytes;
@@ -333,18 +336,20 @@ seg_pool_create(const struct seg_pool_options *options,
 		struct seg_pool **ret_pool);
 
 /*
- * Ends a pool and unmaps its regions.  NULL is a no-op.
+ * Ends a pool, with all per-thread caches, and unmaps its regions.  NULL is a
+ * no-op.
  * Errors: -EBUSY segments, pages or intent logs are still out, an allocation
  * waits at the limit (it goes on waiting), or a region could not be unmapped:
  * the pool goes on working (idle regions were retired);
  * -EDEADLK the caller is in a read section (seg_read_begin()).
- * Blocking: waits for a grace period.
+ * Blocking: waits for a grace period, and for threads that are just ending.
  */
 SEG_API int seg_pool_destroy(struct seg_pool *pool);
 
 /*
- * Retires every all-unused region now and waits until the kernel has them.
- * ret_bytes (may be NULL) gets what this call retired.
+ * Empties the per-thread caches, but for those of threads that are stopped in
+ * the middle of a call, retires every all-unused region now, and waits until
+ * the kernel has them.  ret_bytes (may be NULL) gets what this call retired.
  * Errors: -EINVAL pool NULL; -EDEADLK the caller is in a read section.
  * Blocking: waits for a grace period.
  */
@@ -402,7 +407,7 @@ SEG_API int seg_pool_drain(struct seg_pool *pool, unsigned sparse_percent,
  * Fills ret_stats, whose size the caller has set, for one node number and one
  * class 0 to 6, or SEG_ALL for either.
  * Errors: -EINVAL a NULL, no such node or class, a size that is not valid.
- * Lock-free; time grows with the number of regions.
+ * Lock-free; time grows with the number of regions and of threads.
  */
 SEG_API int seg_pool_stats(struct seg_pool *pool, int node, int class_index,
 			   struct seg_pool_stats *ret_stats);
@@ -429,9 +434,9 @@ SEG_API int seg_pool_stats_prometheus(struct seg_pool *pool, const char *name,
 				      char *buffer, size_t bytes);
 
 /*
- * Walks everything and checks the equations above, each free list, each
- * generation and the table.  Only meaningful while no other thread is in a
- * call on the pool; then false means that memory was corrupted.
+ * Walks everything and checks the equations above, each free list, what is
+ * cached, each generation and the table.  Only meaningful while no other thread
+ * is in a call on the pool; then false means that memory was corrupted.
  * Time grows with the number of slices.  Blocking: the library's own thread
  * is held up meanwhile, and must not be in the middle of something.
  */
@@ -447,7 +452,8 @@ SEG_API bool seg_pool_is_valid(struct seg_pool *pool);
  * Errors: NULL and errno = EINVAL pool NULL, bytes 0 or above SEG_MAX_BYTES;
  * ENOMEM nothing came free in time, or the kernel gave no memory.
  * Owner: the caller, who calls seg_release() once, in any thread.
- * Lock-free, but for the wait at the limit.  Not async-signal-safe.
+ * Wait-free while the thread's cache serves it, else lock-free, but for the
+ * wait at the limit.  Not async-signal-safe.
  * No alloc_size attribute: all of seg_size() may be used.
  */
 SEG_API SEG_NODISCARD SEG_ALIGNED void *
@@ -508,7 +514,10 @@ seg_alloc_with(struct seg_pool *pool, size_t bytes,
  * segment is not handed out, or its region was unmapped.
  * A second release by address can't be told from the first once somebody else
  * owns the segment: seg_release_handle() can.
- * Lock-free.
+ * If the thread that allocated it and another one release it at the very same
+ * moment, both may get 0; one counts, the other one is reported later, maybe by
+ * another thread.
+ * Wait-free where the thread's cache takes it back, else lock-free.
  */
 SEG_API int seg_release(struct seg_pool *pool, void *segment);
 
@@ -565,7 +574,9 @@ struct seg_region_info {
 	uint32_t slices;
 	uint32_t unused;	/* charged, ready to be taken */
 	uint32_t decommitted;	/* neither backed nor charged */
-	uint32_t active;	/* all others: handed out */
+	uint32_t active;	/* handed out */
+	uint32_t cached;	/* all others: parked in per-thread caches, or
+				   on their way from one place to another */
 };
 
 /*
@@ -573,7 +584,7 @@ struct seg_region_info {
  * caller.  The answer may be old when it arrives, unless the caller holds a
  * segment of the region.
  * Errors: -EINVAL a NULL or a size that is not valid; -ENOENT none.
- * Lock-free.
+ * Lock-free; time grows with the slices of the region.
  */
 SEG_API int seg_region_of(struct seg_pool *pool, const void *address,
 			  struct seg_region_info *ret_info);

@@ -82,7 +82,7 @@ enum seg_refusal_reason {
 /* One class of the pool, in bytes; all nodes. */
 struct seg_refusal_class {
 	uint64_t active;	/* handed out */
-	uint64_t cached;	/* parked in per-thread caches; 0 so far */
+	uint64_t cached;	/* parked in per-thread caches */
 	uint64_t unused;	/* charged, ready to be taken */
 	uint64_t decommitted;	/* neither charged nor backed */
 	uint64_t deferred;	/* retired, not yet unmapped */

@@ -4,7 +4,8 @@
  * C11 atomics whose order stands in the name.  The value is a struct member,
  * so that a plain (sequentially consistent) access does not compile.
  *
- * No standalone fences: ThreadSanitizer does not see them.
+ * No standalone fences: ThreadSanitizer does not see them.  But for one that is
+ * for the compiler alone, see section.h.
  *
  * With SEG_EXPLORE the same names come from the interleaving explorer
  * (tests/explore), which runs the same source under a scheduler of its own.
@@ -118,6 +119,7 @@ SEG_ATOMIC(u32, uint32_t)
 SEG_ATOMIC(u64, uint64_t)
 SEG_ATOMIC(ptr, void *)
 SEG_ATOMIC_RMW(u32, uint32_t, add, relaxed)
+SEG_ATOMIC_RMW(u32, uint32_t, add, acq_rel)
 SEG_ATOMIC_RMW(u32, uint32_t, add, seq_cst)
 SEG_ATOMIC_RMW(u32, uint32_t, sub, seq_cst)
 SEG_ATOMIC_RMW(u64, uint64_t, add, relaxed)
@@ -126,6 +128,12 @@ SEG_ATOMIC_RMW(u64, uint64_t, sub, relaxed)
 SEG_ATOMIC_RMW(u64, uint64_t, sub, seq_cst)
 SEG_ATOMIC_RMW(u64, uint64_t, or, seq_cst)
 SEG_ATOMIC_RMW(u64, uint64_t, and, seq_cst)
+
+/* The compiler moves nothing across; the processor may. */
+static inline void compiler_barrier(void)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+}
 
 #endif
 #endif

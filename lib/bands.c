@@ -291,23 +291,27 @@ static bool take_matters(struct bands *b, const struct region *r,
 		bands_has(b, BAND_SPARE, r->slot));
 }
 
-/* Of one slice: where a multiple of a quarter is passed. */
-static bool give_matters(const struct region *r, uint64_t new)
+/* The last step, to all free, is the keeper's. */
+static unsigned band_before_spare(const struct region *r, uint32_t free)
 {
-	uint32_t free = free_slices(r, new), slices = r->slices;
+	return free >= r->slices ? BAND_SPARSEST : (free - 1) * 4 / r->slices;
+}
 
-	if (word_unused(new) == 1)
-		return true;
-	if (free >= slices)
-		return (free - 2) * 4 / slices != BAND_SPARSEST;
-	return (free - 1) * 4 % slices < 4;
+/* Where a multiple of a quarter is passed. */
+static bool give_matters(const struct region *r, uint64_t old, uint64_t new)
+{
+	uint32_t free = free_slices(r, new);
+	uint32_t given = word_unused(new) - word_unused(old);
+
+	return word_unused(old) == 0 || free <= given ||
+	       band_before_spare(r, free) != band_before_spare(r, free - given);
 }
 
 void bands_changed(struct bands *b, struct region *r, uint64_t old,
 		   uint64_t new)
 {
 	if (word_unused(new) < word_unused(old) ?
-		    take_matters(b, r, old, new) : give_matters(r, new))
+		    take_matters(b, r, old, new) : give_matters(r, old, new))
 		bands_settle(b, r->slot);
 }
 

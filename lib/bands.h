@@ -79,7 +79,7 @@ void bands_publish(struct bands *b, struct region *r);
 /* Takes the region out and vacates the slot.  Only who retired it. */
 void bands_remove(struct bands *b, struct region *r);
 
-/* After a take, or after a give of one slice. */
+/* After a take, or a give. */
 void bands_changed(struct bands *b, struct region *r, uint64_t old,
 		   uint64_t new);
 void bands_settle(struct bands *b, uint32_t slot);

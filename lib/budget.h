@@ -171,13 +171,23 @@ bool budget_try_guarantee(struct seg_budget *b, uint64_t bytes);
 /* Something may be had again: memory, a slice, a region. */
 void budget_wake(struct seg_budget *root);
 
-static inline void budget_notify(struct seg_budget *b)
+static inline struct seg_budget *budget_root(struct seg_budget *b)
 {
 	while (b->parent)
 		b = b->parent;
+	return b;
+}
+
+static inline bool budget_has_waiters(struct seg_budget *b)
+{
 	/* seq_cst: load after the caller's store, see budget_wait_begin() */
-	if (__builtin_expect(u32_load_seq_cst(&b->waiters) != 0, 0))
-		budget_wake(b);
+	return u32_load_seq_cst(&budget_root(b)->waiters) != 0;
+}
+
+static inline void budget_notify(struct seg_budget *b)
+{
+	if (__builtin_expect(budget_has_waiters(b), 0))
+		budget_wake(budget_root(b));
 }
 
 /* begin, { ticket, look again, sleep }, end */

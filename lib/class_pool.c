@@ -25,10 +25,19 @@ void class_pool_init(struct class_pool *cp, struct allocator *a,
 
 bool class_pool_clear(struct class_pool *cp)
 {
-	return bands_clear(&cp->bands);
+	return region_store_clear(&cp->store) && bands_clear(&cp->bands);
 }
 
-/* Takes one slice of a region, and tells the checkers. */
+/* Tells the checkers. */
+static void show(struct class_pool *cp, const struct taken *t)
+{
+	if (t->fresh)
+		poison_handed_out_zero(t->segment, cp->slice_bytes);
+	else
+		poison_handed_out(t->segment, cp->slice_bytes);
+}
+
+/* Takes one slice of a region. */
 static struct taken take_from(struct class_pool *cp, struct region *r)
 {
 	struct taken t = { .segment = NULL };
@@ -39,10 +48,7 @@ static struct taken take_from(struct class_pool *cp, struct region *r)
 		return t;
 	bands_changed(&cp->bands, r, change.old, change.new);
 	t.segment = region_slice(r, slice);
-	if (t.fresh)
-		poison_handed_out_zero(t.segment, cp->slice_bytes);
-	else
-		poison_handed_out(t.segment, cp->slice_bytes);
+	show(cp, &t);
 	return t;
 }
 
@@ -64,6 +70,38 @@ struct taken class_pool_take(struct class_pool *cp)
 	rcu_leave();
 	if (t.segment)
 		counter_add(&cp->allocations);
+	return t;
+}
+
+uint32_t class_pool_take_unused(struct class_pool *cp, uint32_t want,
+				uint32_t *ret_slices,
+				struct region **ret_region)
+{
+	struct word_change change;
+	uint32_t n = 0;
+	struct region *r;
+
+	rcu_enter();
+	while (!n && (r = bands_pick(&cp->bands)) != NULL) {
+		n = region_take_unused(r, want, ret_slices, &change);
+		if (n)
+			bands_changed(&cp->bands, r, change.old, change.new);
+		else
+			bands_settle(&cp->bands, r->slot);
+		*ret_region = r;
+	}
+	rcu_leave();
+	return n;
+}
+
+struct taken class_pool_hand_out(struct class_pool *cp, struct region *r,
+				 uint32_t slice)
+{
+	struct taken t = { .segment = region_slice(r, slice) };
+
+	t.fresh = region_hand_out(r, slice);
+	counter_add(&cp->allocations);
+	show(cp, &t);
 	return t;
 }
 
@@ -92,16 +130,32 @@ struct taken class_pool_take_any(struct class_pool *cp)
 	return t.segment ? t : class_pool_take_any_cold(cp);
 }
 
-void class_pool_give(struct class_pool *cp, struct region *r, uint32_t slice)
+void class_pool_put_back(struct class_pool *cp, struct region *r,
+			 const uint32_t *slices, uint32_t count)
 {
 	struct word_change change;
 
 	seg_assert(rcu_inside());
-	poison_released(region_slice(r, slice), cp->slice_bytes);
-	poison_show_tail(region_slice(r, slice), cp->allocator->tail_bytes);
-	change = region_give(r, slice);
+	change = region_give_all(r, slices, count);
 	bands_changed(&cp->bands, r, change.old, change.new);
-	counter_add(&cp->releases);
+}
+
+void class_pool_give_all(struct class_pool *cp, struct region *r,
+			 const uint32_t *slices, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		void *slice = region_slice(r, slices[i]);
+
+		poison_released(slice, cp->slice_bytes,
+				cp->allocator->tail_bytes);
+	}
+	class_pool_put_back(cp, r, slices, count);
+	counter_add_many(&cp->releases, count);
+}
+
+void class_pool_give(struct class_pool *cp, struct region *r, uint32_t slice)
+{
+	class_pool_give_all(cp, r, &slice, 1);
 }
 
 void allocator_note_error(struct allocator *a, int error)
@@ -138,14 +192,54 @@ static void log_opened(struct class_pool *cp, size_t bytes)
 		  t.limit_kb, t.mapped_kb);
 }
 
-/* Nobody knows the region, so there is no grace period to wait for. */
-static void discard(struct region *r)
+/* Once for each struct: wrong releases read these. */
+static void set_constants(struct class_pool *cp, struct region *r, size_t bytes)
 {
-	int saved = errno;
+	r->bytes = bytes;
+	r->slice_bytes = cp->slice_bytes;
+	r->slice_bits = (uint16_t)__builtin_ctzl(cp->slice_bytes);
+	r->class_index = (uint16_t)cp->class_index;
+	r->magazine_at = (uint32_t)((size_t)cp->class_index *
+				    sizeof(struct magazine));
+	r->pool = cp;
+	r->unmap.run = class_pool_unmap;
+}
 
-	if (!r->unmap.run(&r->unmap))
-		keeper_defer(&r->unmap);
-	errno = saved;
+/* What a region before it has left there is reset. */
+static void reset(struct class_pool *cp, struct region *r)
+{
+	r->born_small = false;
+	r->stuck = false;
+	r->idle_word = 0;
+	/* relaxed, all: published with the region */
+	u32_store_relaxed(&r->small_pages, 0);
+	u64_store_relaxed(&r->kept_since_ns, 0);
+	u64_store_relaxed(&r->serial,
+			  u64_add_relaxed(&cp->allocator->serials, 1) + 1);
+}
+
+/* With its slices mapped, the first of them taken; or NULL and errno. */
+static struct region *new_region(struct class_pool *cp, size_t bytes)
+{
+	struct region *r = region_store_get(
+		&cp->store, (uint32_t)(bytes / cp->slice_bytes), 1);
+	void *base;
+
+	if (!r)
+		return NULL;
+	if (!r->pool)
+		set_constants(cp, r, bytes);
+	base = os_map(bytes + allocator_tail_map(cp->allocator), REGION_ALIGN);
+	if (!base) {
+		int saved = errno;
+
+		region_store_put(&cp->store, r);
+		errno = saved;
+		return NULL;
+	}
+	reset(cp, r);
+	region_set_base(r, base);
+	return r;
 }
 
 /* A region that nobody knows yet, or NULL; the charge is made. */
@@ -153,37 +247,23 @@ static struct region *region_map(struct class_pool *cp, size_t bytes,
 				 uint32_t charged_slices)
 {
 	uint32_t slices = (uint32_t)(bytes / cp->slice_bytes);
-	struct region *r = os_map(region_own_bytes(slices), CACHE_LINE);
+	struct region *r = new_region(cp, bytes);
 
 	if (!r)
 		return NULL;
-	region_init(r, slices, 1);
 	if (charged_slices < slices)
 		cold_init(r, charged_slices);
-	r->bytes = bytes;
-	r->slice_bytes = cp->slice_bytes;
-	r->pool = cp;
-	r->unmap.run = class_pool_unmap;
-	/* relaxed: only unique */
-	r->serial = u64_add_relaxed(&cp->allocator->serials, 1) + 1;
-	/* relaxed: counter */
-	u64_add_relaxed(&cp->own_bytes, r->own_bytes);
-	r->base = os_map(bytes + allocator_tail_map(cp->allocator),
-			 REGION_ALIGN);
-	if (!r->base) {
-		discard(r);
-		return NULL;
-	}
 	/* Advice: each slice is looked at when it is first handed out. */
 	r->away = topology_away(cp->node_index);
 	if (topology_has_many())
-		(void)topology_system()->bind(r->base, bytes, cp->node_id);
+		(void)topology_system()->bind(region_base(r), bytes,
+					      cp->node_id);
 	gauge_add(&cp->mapped, bytes);
 	gauge_add(&cp->allocator->mapped, bytes);
 	/* relaxed, both: counters */
 	u64_add_relaxed(&cp->cold_bytes, bytes - region_charged(r));
 	u64_add_relaxed(&cp->regions_mapped, 1);
-	poison_region_mapped(r->base, bytes);
+	poison_region_mapped(region_base(r), bytes);
 	for (uint32_t i = 0; i < slices; i++)
 		poison_show_tail(region_slice(r, i),
 				 cp->allocator->tail_bytes);
@@ -202,7 +282,7 @@ static bool keep_cold(struct region *r)
 		return true;
 	r->born_small = true;
 	u32_store_relaxed(&r->small_pages, 1); /* relaxed: not yet published */
-	ret = os_use_small_pages(r->base, r->bytes);
+	ret = os_use_small_pages(region_base(r), r->bytes);
 	errno = -ret;
 	return !ret;
 }
@@ -293,6 +373,8 @@ void class_pool_end_open(struct class_pool *cp)
 struct class_sum class_pool_sum(struct class_pool *cp)
 {
 	struct class_sum sum = { 0 };
+	struct stash_sum stashed;
+	uint32_t strays;
 	uint32_t slots = bands_slots(&cp->bands);
 
 	rcu_enter();
@@ -309,32 +391,46 @@ struct class_sum class_pool_sum(struct class_pool *cp)
 		sum.spares += region_is_idle(r, word);
 	}
 	rcu_leave();
+	stashed = stashes_sum(&cp->allocator->stashes, cp, cp->class_index);
+	strays = u32_load_relaxed(&cp->strays); /* relaxed: a number */
+	stashed.parked += strays;
+	stashed.releases += strays;
+	/* A moment's numbers of many words. */
+	if (stashed.parked > sum.slices - sum.unused - sum.cold)
+		stashed.parked = sum.slices - sum.unused - sum.cold;
+	sum.cached = stashed.parked;
+	sum.allocations = counter_sum(&cp->allocations) + stashed.allocations;
+	sum.releases = counter_sum(&cp->releases) + stashed.releases;
 	return sum;
 }
 
 /* The region is where table and hints say, and its own equations hold. */
-static bool region_fits(struct class_pool *cp, struct region *r)
+static bool region_fits(struct class_pool *cp, struct region *r,
+			uint64_t *parked)
 {
 	unsigned band = bands_of(r, region_look(r));
+	struct region_table *table = &cp->allocator->table;
+	const char *last = region_base(r) + r->bytes - 1;
+	uint32_t here;
+	bool valid = region_check(r, &here);
 
-	return region_is_valid(r) && r->pool == cp &&
+	*parked += here;
+	return valid && r->pool == cp &&
 	       r->bytes == r->slices * cp->slice_bytes &&
-	       region_table_find(&cp->allocator->table, r->base, NULL) == r &&
-	       region_table_find(&cp->allocator->table,
-				 r->base + r->bytes - 1, NULL) == r &&
+	       region_table_find(table, region_base(r), NULL) == r &&
+	       region_table_find(table, last, NULL) == r &&
 	       bands_has_hint(&cp->bands, r->slot) == (band != BAND_NONE) &&
 	       bands_has(&cp->bands, BAND_COLD, r->slot) ==
 		       (region_cold(r) != 0);
 }
 
-static bool sums_fit(struct class_pool *cp, uint64_t bytes)
+static bool sums_fit(struct class_pool *cp, uint64_t bytes, uint64_t parked)
 {
 	struct class_sum sum = class_pool_sum(cp);
-	uint64_t active = counter_sum(&cp->allocations) -
-			  counter_sum(&cp->releases);
 
 	/* relaxed, all of these: counters, and nobody changes them */
-	return active == sum.slices - sum.unused - sum.cold &&
+	return sum.cached == parked &&
+	       sum.allocations - sum.releases == class_sum_active(sum) &&
 	       sum.regions == u64_load_relaxed(&cp->regions_mapped) -
 				      u64_load_relaxed(&cp->regions_retired) &&
 	       gauge_value(&cp->mapped) ==
@@ -347,7 +443,7 @@ static bool sums_fit(struct class_pool *cp, uint64_t bytes)
 bool class_pool_is_valid(struct class_pool *cp)
 {
 	uint32_t slots = bands_slots(&cp->bands);
-	uint64_t bytes = 0;
+	uint64_t bytes = 0, parked = 0;
 	bool valid = true;
 
 	rcu_enter();
@@ -357,9 +453,9 @@ bool class_pool_is_valid(struct class_pool *cp)
 		if (!r)
 			continue;
 		bytes += r->bytes;
-		valid = valid && region_fits(cp, r);
+		valid = region_fits(cp, r, &parked) && valid;
 	}
-	valid = valid && sums_fit(cp, bytes);
+	valid = valid && sums_fit(cp, bytes, parked);
 	rcu_leave();
 	return valid;
 }

@@ -16,7 +16,7 @@
  *   regions_mapped = regions in use + deferred + regions_unmapped
  *   mapped = bytes of the regions in use + deferred_bytes
  *   charged = mapped - cold_bytes
- *   allocations - releases = active = slices - unused - cold
+ *   allocations - releases = active = slices - unused - cold - cached
  * Opening and decommitting ask the kernel; the rest is lock-free.
  */
 #ifndef SEG_CLASS_POOL_H
@@ -25,8 +25,10 @@
 #include "bands.h"
 #include "budget.h"
 #include "log.h"
+#include "region_store.h"
 #include "region_table.h"
 #include "seg.h"
+#include "stash.h"
 
 /* What all pools of one allocator share. */
 struct allocator {
@@ -39,6 +41,7 @@ struct allocator {
 	struct atomic_u64 error_ns;	/* ... and when */
 	/* written at creation */
 	size_t tail_bytes;		/* readable behind each slice */
+	struct stashes stashes;		/* what the threads have at hand */
 };
 
 /* What is mapped behind a region's last slice, neither charged nor counted. */
@@ -74,12 +77,13 @@ struct class_pool {
 	struct atomic_u64 deferred_cold_bytes;	/* of these: deferred */
 	struct atomic_u64 decommitted_bytes;	/* made cold so far */
 	struct atomic_u64 recommitted_bytes;	/* and charged again */
-	struct atomic_u64 own_bytes;	/* metadata of the regions */
+	struct region_store store;
 	struct atomic_u64 regions_mapped;
 	struct atomic_u64 regions_retired;
 	struct atomic_u64 regions_unmapped;
 	struct atomic_u64 refusals;
 	struct atomic_u32 unplaced;	/* see class_pool_cool() */
+	struct atomic_u32 strays;	/* see claim.h */
 	/* written by every call, striped */
 	struct counter allocations;
 	struct counter releases;
@@ -100,6 +104,14 @@ bool class_pool_clear(struct class_pool *cp);
 /* From the fullest region, as far as the hints know. */
 struct taken class_pool_take(struct class_pool *cp);
 
+/* Up to so many of one region, which stay unused; how many. */
+uint32_t class_pool_take_unused(struct class_pool *cp, uint32_t want,
+				uint32_t *ret_slices,
+				struct region **ret_region);
+/* One of those. */
+struct taken class_pool_hand_out(struct class_pool *cp, struct region *r,
+				 uint32_t slice);
+
 /* From any region, whatever the hints say; slow.  Of a cold slice, too, if one
  * can be charged. */
 struct taken class_pool_take_any(struct class_pool *cp);
@@ -110,8 +122,13 @@ struct taken class_pool_take_unhinted(struct class_pool *cp);
 struct taken class_pool_take_cold(struct class_pool *cp);
 struct taken class_pool_take_any_cold(struct class_pool *cp);
 
-/* Gives a disowned slice of one of the pool's regions back; in a section. */
+/* Gives disowned slices of one of the pool's regions back; in a section. */
 void class_pool_give(struct class_pool *cp, struct region *r, uint32_t slice);
+void class_pool_give_all(struct class_pool *cp, struct region *r,
+			 const uint32_t *slices, uint32_t count);
+/* The same for parked ones, which are released already; at least one. */
+void class_pool_put_back(struct class_pool *cp, struct region *r,
+			 const uint32_t *slices, uint32_t count);
 
 enum open_result {
 	OPEN_DONE,
@@ -168,13 +185,22 @@ bool class_pool_decay(struct class_pool *cp, uint64_t now_ns,
 
 /* Sums over the regions. */
 struct class_sum {
-	uint64_t regions, spares, slices, unused, cold;
+	uint64_t regions, spares, slices, unused, cold, cached;
+	uint64_t allocations, releases;
 };
 struct class_sum class_pool_sum(struct class_pool *cp);
 
+/* As the log says it: what can be had without a new region. */
+static inline unsigned long long class_pool_free(struct class_pool *cp)
+{
+	struct class_sum sum = class_pool_sum(cp);
+
+	return sum.unused + sum.cached;
+}
+
 static inline uint64_t class_sum_active(struct class_sum sum)
 {
-	return sum.slices - sum.unused - sum.cold;
+	return sum.slices - sum.unused - sum.cold - sum.cached;
 }
 
 /* What the class has charged to the budget, deferred bytes included. */
@@ -183,6 +209,9 @@ static inline uint64_t class_pool_charged(struct class_pool *cp)
 	/* relaxed: a sum */
 	return gauge_value(&cp->mapped) - u64_load_relaxed(&cp->cold_bytes);
 }
+
+/* Whether all regions are with the kernel again. */
+bool class_pool_is_unmapped(struct class_pool *cp);
 
 bool class_pool_is_valid(struct class_pool *cp);
 

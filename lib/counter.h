@@ -78,6 +78,12 @@ static inline void counter_add(struct counter *c)
 	u64_add_relaxed(&c->stripe[counter_stripe(COUNTER_STRIPES)].value, 1);
 }
 
+static inline void counter_add_many(struct counter *c, uint64_t by)
+{
+	/* relaxed: counter */
+	u64_add_relaxed(&c->stripe[counter_stripe(COUNTER_STRIPES)].value, by);
+}
+
 static inline uint64_t counter_sum(const struct counter *c)
 {
 	uint64_t sum = 0;

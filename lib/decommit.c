@@ -102,7 +102,7 @@ static int use_small_pages(struct region *r)
 	/* acquire <- below: what the kernel did comes before our discard */
 	if (u32_load_acquire(&r->small_pages))
 		return 0;
-	ret = os_use_small_pages(r->base, r->bytes);
+	ret = os_use_small_pages(region_base(r), r->bytes);
 	if (!ret)
 		u32_store_release(&r->small_pages, 1); /* release -> above */
 	return ret;
@@ -198,8 +198,8 @@ static bool cool(struct class_pool *cp, struct region *r, uint32_t slice)
 	/* Another thread may have released it by mistake. */
 	if (!region_disown(r, slice))
 		return true;
-	poison_released(region_slice(r, slice), cp->slice_bytes);
-	poison_show_tail(region_slice(r, slice), cp->allocator->tail_bytes);
+	poison_released(region_slice(r, slice), cp->slice_bytes,
+			cp->allocator->tail_bytes);
 	counter_add(&cp->releases);
 	slice_set_add(&set, slice);
 	ret = discard(r, &set, &cold, &count);
@@ -225,7 +225,7 @@ bool class_pool_cool(struct class_pool *cp, void *segment)
 	r = region_table_find(&cp->allocator->table, segment, NULL);
 	if (r)
 		cold = cool(cp, r, (uint32_t)((size_t)((char *)segment -
-						       r->base) /
+						       region_base(r)) /
 					      r->slice_bytes));
 	rcu_leave();
 	return cold;

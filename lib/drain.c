@@ -81,6 +81,7 @@ static void ask(struct job *j)
 static void retire_idle(struct job *j)
 {
 	keeper_flush();
+	gather_all(&j->pool->allocator, true);
 	j->result.retired_bytes += pool_trim_nodes(j->pool);
 	keeper_flush();
 }

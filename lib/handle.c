@@ -52,7 +52,7 @@ enum seg_misuse pool_find(struct seg_pool *p, const void *segment,
 
 	if (!r)
 		return gone ? SEG_MISUSE_UNMAPPED : SEG_MISUSE_FOREIGN;
-	offset = (size_t)((const char *)segment - r->base);
+	offset = (size_t)((const char *)segment - region_base(r));
 	if (offset & (r->slice_bytes - 1))
 		return SEG_MISUSE_INTERIOR;
 	*ret_region = r;
@@ -60,30 +60,54 @@ enum seg_misuse pool_find(struct seg_pool *p, const void *segment,
 	return 0;
 }
 
+/*
+ * The region may go at any moment, and its struct be that of another one.  But
+ * no generation comes twice (R5).  So if it is odd, and the base afterwards
+ * still that of the segment, then the hand-out was of the segment, and it is,
+ * as long as the generation is the same.
+ */
+enum seg_misuse pool_find_out(struct seg_pool *p, const void *segment,
+			      struct found *ret_found)
+{
+	struct found f;
+	bool gone;
+	size_t offset;
+
+	f.region = region_table_look(&p->allocator.table, segment, &gone);
+	if (!f.region)
+		return gone ? SEG_MISUSE_UNMAPPED : SEG_MISUSE_FOREIGN;
+	offset = (size_t)((const char *)segment - region_base(f.region));
+	if (offset >= f.region->bytes)
+		return SEG_MISUSE_UNMAPPED;
+	if (offset & (f.region->slice_bytes - 1))
+		return SEG_MISUSE_INTERIOR;
+	f.slice = (uint32_t)(offset >> f.region->slice_bits);
+	/* acquire <- region_hand_out(), stash_hand_out() */
+	f.generation = u64_load_acquire(&f.region->generations[f.slice]);
+	if (region_slice(f.region, f.slice) != segment)
+		return SEG_MISUSE_UNMAPPED;
+	*ret_found = f;
+	return generation_is_out(f.generation) ? 0 : SEG_MISUSE_DOUBLE;
+}
+
 /* The hand-out of a segment, without a report of what is wrong. */
 static int look_up(struct seg_pool *p, const void *segment,
 		   struct seg_handle *ret_handle, size_t *ret_bytes)
 {
-	uint64_t generation = 0;
-	enum seg_misuse wrong;
-	struct region *r;
-	uint32_t slice;
+	struct found f;
+	enum seg_misuse wrong = pool_find_out(p, segment, &f);
 
-	rcu_enter();
-	wrong = pool_find(p, segment, &r, &slice);
-	if (!wrong) {
-		generation = region_generation(r, slice);
-		*ret_handle = (struct seg_handle){
-			.segment = (void *)(uintptr_t)segment,
-			.region = r->serial,
-			.generation = generation,
-		};
-		*ret_bytes = r->slice_bytes;
-	}
-	rcu_leave();
+	*ret_bytes = 0;
+	*ret_handle = (struct seg_handle){ .segment = NULL };
 	if (wrong)
 		return misuses[wrong].error;
-	return generation_is_out(generation) ? 0 : -ESTALE;
+	*ret_handle = (struct seg_handle){
+		.segment = (void *)(uintptr_t)segment,
+		.region = region_serial(f.region),
+		.generation = f.generation,
+	};
+	*ret_bytes = f.region->slice_bytes;
+	return 0;
 }
 
 size_t seg_size(struct seg_pool *p, const void *segment)
@@ -129,21 +153,22 @@ int seg_resolve(struct seg_pool *p, const struct seg_handle *handle,
 static struct seg_region_info info_of(const struct region *r)
 {
 	uint32_t unused = word_unused(region_look(r));
-	uint32_t cold = region_cold(r);
+	uint32_t cold = region_cold(r), out = region_count_out(r);
+	uint32_t known = unused + cold + out;
 
 	return (struct seg_region_info){
 		.size = sizeof(struct seg_region_info),
-		.base = r->base,
+		.base = region_base(r),
 		.bytes = r->bytes,
-		.region = r->serial,
+		.region = region_serial(r),
 		.node = r->pool->node_id,
 		.class_index = r->pool->class_index,
 		.slices = r->slices,
 		.unused = unused,
 		.decommitted = cold,
+		.active = out,
 		/* slices on the way from one to the other count, too */
-		.active = r->slices > unused + cold ?
-				  r->slices - unused - cold : 0,
+		.cached = r->slices > known ? r->slices - known : 0,
 	};
 }
 

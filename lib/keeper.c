@@ -13,6 +13,7 @@
 
 #include "os.h"
 #include "rcu.h"
+#include "thread_slots.h"
 
 enum {
 	KEEPER_RETRY_NS = 10 * 1000 * 1000,
@@ -158,12 +159,14 @@ static int start_thread(void)
 static void fork_prepare(void)
 {
 	pthread_mutex_lock(&keeper.lock);
+	thread_slots_before_fork();
 	rcu_before_fork();
 }
 
 static void fork_parent(void)
 {
 	rcu_after_fork_parent();
+	thread_slots_after_fork();
 	pthread_mutex_unlock(&keeper.lock);
 }
 
@@ -171,6 +174,8 @@ static void fork_parent(void)
 static void fork_child(void)
 {
 	rcu_after_fork_child();
+	thread_slots_forked();
+	thread_slots_after_fork();
 	u64_add_relaxed(&process, 1); /* relaxed: nobody else is there */
 	for (struct keeper_duty *d = keeper.duties; d; d = d->next)
 		if (d->forked)

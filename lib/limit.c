@@ -6,7 +6,7 @@
  *      ones, which are charged for it;
  *    2 a new region, of which as many slices are charged as there is room for,
  *      and at least one; the others are born cold;
- *    3 slices parked in other threads' caches: there are no such caches yet;
+ *    3 slices that are parked in the threads' stashes: they are emptied;
  *    4 idle regions, and
  *    6 unused slices of partly used ones, the sparsest first, of any class and
  *      pool under the budget: they lose their backing and their charge, in one
@@ -28,7 +28,8 @@
  *
  * Guarantees: (L1) An allocation is refused only if, at some moment of its last
  * round, there was no free slice, no room for one and nothing to decommit; or
- * another thread took what this one had made free, in each of its rounds; or
+ * another thread took what this one had made free, in each of its rounds, or
+ * had it in hand: it stopped in its stash (M5), or while it emptied others'; or
  * the kernel refused, or had within 10 ms (decommit.c).  (L2) Whoever waits has
  * counted itself in before it looks, so every release, unmapping and uncharge
  * that follows the look wakes it (see budget.h).  (L3) Inside a reclaimer, or
@@ -204,6 +205,13 @@ static bool take_or_open(struct attempt *at)
 	return take_own(at) || open_region(at);
 }
 
+/* ---- step 3 ---- */
+
+static bool take_parked(struct attempt *at)
+{
+	return gather_all(at->cp->allocator, true) && take_or_open(at);
+}
+
 /* ---- steps 4 to 6 ---- */
 
 /* True: something comes that did not before. */
@@ -298,7 +306,8 @@ static bool try_node(struct attempt *at)
 
 	at->refused = false;
 	at->full = begins_full(at);
-	if (!take_or_begin_open(at, &ours) && !open_region(at))
+	if (!take_or_begin_open(at, &ours) && !open_region(at) &&
+	    !take_parked(at))
 		make_room_and_take(at);
 	if (ours)
 		class_pool_end_open(at->cp);

@@ -35,8 +35,8 @@ struct node {
 /* The class of a request of 1 to SEG_MAX_BYTES. */
 static inline int class_of(size_t bytes)
 {
-	return bytes <= SEG_MIN_BYTES ?
-		       0 : 52 - __builtin_clzll((unsigned long long)bytes - 1);
+	return 52 - __builtin_clzll((unsigned long long)(bytes - 1) |
+				    (SEG_MIN_BYTES - 1));
 }
 
 /* The size of a region of the class under that limit, at most `most`.  Asked

@@ -28,12 +28,18 @@ static struct node *node_of_member(struct budget_member *member)
 
 static uint64_t shed(struct budget_member *member, uint64_t bytes)
 {
-	return node_shed(node_of_member(member), bytes);
+	struct node *node = node_of_member(member);
+
+	gather_all(&node->pool->allocator, false);
+	return node_shed(node, bytes);
 }
 
 static uint64_t decommit(struct budget_member *member, uint64_t bytes)
 {
-	return node_decommit(node_of_member(member), bytes);
+	struct node *node = node_of_member(member);
+
+	gather_all(&node->pool->allocator, false);
+	return node_decommit(node, bytes);
 }
 
 static void report(struct budget_member *member, struct seg_holder *holder)
@@ -246,7 +252,7 @@ static int look_at_pool(struct class_pool *cp, struct numa_pages *pages)
 		rcu_enter();
 		r = bands_at(&cp->bands, slot);
 		if (r && !word_retired(region_look(r)))
-			ret = topology_system()->where(r->base, r->bytes,
+			ret = topology_system()->where(region_base(r), r->bytes,
 						       cp->node_id, pages);
 		rcu_leave();
 	}

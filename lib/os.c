@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -173,6 +174,25 @@ void os_futex_wait(struct atomic_u32 *word, uint32_t expected,
 void os_futex_wake_all(struct atomic_u32 *word)
 {
 	futex(word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL);
+}
+
+static int membarrier(int command)
+{
+	int saved = errno;
+	int ret = syscall(SYS_membarrier, command, 0, 0) ? -errno : 0;
+
+	errno = saved;
+	return ret;
+}
+
+int os_membarrier_register(void)
+{
+	return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+}
+
+int os_membarrier(void)
+{
+	return membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
 }
 
 void os_yield(void)

@@ -51,6 +51,15 @@ void os_futex_wait(struct atomic_u32 *word, uint32_t expected,
 		   uint64_t timeout_ns);
 void os_futex_wake_all(struct atomic_u32 *word);
 
+/*
+ * membarrier(2): each thread of the process that runs does a full barrier at
+ * some moment of the call; to one that does not, switching to it is one.  The
+ * process has to be registered for it; the child of a fork is, too, a program
+ * that is executed is not.  0 or a negative errno.  Both leave errno alone.
+ */
+int os_membarrier_register(void);
+int os_membarrier(void);
+
 void os_yield(void);
 
 /* Starts a thread that no signal of the application is delivered to. */

@@ -13,6 +13,7 @@ struct pin_record {
 void pin_tags_init(struct pin_tags *t)
 {
 	t->records.object_bytes = sizeof(struct pin_record);
+	t->records.base_bits = 8;
 }
 
 bool pin_tags_clear(struct pin_tags *t)

@@ -79,11 +79,13 @@ static inline void poison_handed_out_zero(void *slice, size_t bytes)
 	poison_forget(slice, bytes);
 }
 
-/* A slice comes back; whoever still uses it races with this. */
-static inline void poison_released(void *slice, size_t bytes)
+/* A slice comes back; whoever still uses it races with this.  Its first bytes
+ * may be read by who owns the one before. */
+static inline void poison_released(void *slice, size_t bytes,
+				   size_t tail_bytes)
 {
 	poison_claim(slice);
-	poison_hide(slice, bytes);
+	poison_hide((char *)slice + tail_bytes, bytes - tail_bytes);
 }
 
 /* Its backing is about to go; it stays hidden. */

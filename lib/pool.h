@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * An allocator (the public "pool"): nodes over classes over regions, one
- * budget, one table.  pool.c has creation, allocate and release; limit.c what
- * happens at the limit; refusal.c who held the memory then; handle.c identity
- * and misuse; stats.c what can be asked.
+ * budget, one table.  pool.c has creation and end, allocate.c and release.c the
+ * two calls that it is all about; limit.c what happens at the limit; refusal.c
+ * who held the memory then; handle.c identity and misuse; stats.c what can be
+ * asked.
  */
 #ifndef SEG_POOL_H
 #define SEG_POOL_H
 
+#include "fill.h"
 #include "gate.h"
+#include "gather.h"
 #include "keeper.h"
 #include "node.h"
 #include "place.h"
@@ -23,8 +26,10 @@ struct seg_pool {
 	/* written at creation */
 	struct seg_pool_options options;
 	uint64_t wait_ns;		/* 0: never */
+	const struct atomic_u32 *waiters;	/* the root budget's */
 	struct budget_member member;	/* how the budget reaches the pool */
 	struct keeper_duty duty;	/* how the keeper does */
+	uint64_t gathered_ns;		/* the keeper's: its last look */
 	struct publish_item published;	/* how segstat does */
 	/* written by pages, logs, misuse */
 	struct slab pages;
@@ -93,5 +98,17 @@ int pool_misuse(struct seg_pool *p, enum seg_misuse what, const void *address);
  * wrong with the address.  0 is right.  In a read section. */
 enum seg_misuse pool_find(struct seg_pool *p, const void *segment,
 			  struct region **ret_region, uint32_t *ret_slice);
+
+/* A hand-out. */
+struct found {
+	struct region *region;
+	uint32_t slice;
+	uint64_t generation;
+};
+
+/* handle.c: the hand-out that a segment is, without a read section; else what
+ * is wrong with the address. */
+enum seg_misuse pool_find_out(struct seg_pool *p, const void *segment,
+			      struct found *ret_found);
 
 #endif

@@ -95,6 +95,7 @@ static void record_class(struct class_pool *cp, struct seg_refusal *r)
 
 	c->active = class_sum_active(sum) * cp->slice_bytes;
 	c->unused = sum.unused * cp->slice_bytes;
+	c->cached = sum.cached * cp->slice_bytes;
 	c->decommitted = sum.cold * cp->slice_bytes;
 	c->deferred = u64_load_relaxed(&cp->deferred_bytes); /* relaxed: sum */
 	r->active_bytes += c->active;

@@ -33,8 +33,13 @@
  *      before the unmapping: give releases, take and retire acquire, and all
  *      are read-modify-writes of one word, so the release sequence is unbroken.
  * (R4) Of any number of releases of one hand-out one wins: the slice's
- *      generation (odd = handed out, 64 bits, never wraps) is moved by a
- *      compare-exchange first.
+ *      generation (odd = handed out, 62 bits, never wraps) is moved by a
+ *      compare-exchange first; or, if it has an owner, as claim.h says.
+ * (R5) The struct and its arrays stay as long as the pool, for one region after
+ *      another of that many slices, and no generation comes twice: the first of
+ *      a life is above all before (`floor`).  So who has no read section may
+ *      look at a slice, and learns from its generation whether it was right:
+ *      see region_find_out().
  * take and give are lock-free (a retry means that another thread's change of
  * the word succeeded); retire is wait-free.
  *
@@ -63,17 +68,24 @@ struct region {
 	_Alignas(CACHE_LINE) struct atomic_u64 word;
 	/* written before publication, read by all; but for cold, which changes
 	 * at the limit only */
-	_Alignas(CACHE_LINE) char *base;
+	_Alignas(CACHE_LINE) struct atomic_ptr base_address;	/* or NULL */
 	size_t slice_bytes;
+	uint16_t slice_bits;		/* of slice_bytes */
+	uint16_t class_index;
+	uint32_t magazine_at;		/* of a stash: bytes from the first */
 	uint32_t slices;
 	uint32_t slot;			/* in the bands of its pool */
 	struct class_pool *pool;
 	struct atomic_u64 *generations;	/* per slice; odd: handed out */
 	struct atomic_u16 *links;	/* per slice; relative to successor */
-	uint64_t serial;		/* counts the allocator's regions */
+	struct atomic_u16 *owners;	/* per slice; whose stash may release
+					 * it, see stash.h; 0: anybody */
+	struct atomic_u64 *stray_bits;	/* per slice; see claim.h */
+	struct atomic_u64 serial;	/* counts the allocator's regions */
+	uint64_t floor;			/* all generations of former lives */
 	struct atomic_u64 cold;		/* see cold.h */
 	size_t bytes;			/* slices * slice_bytes */
-	size_t own_bytes;		/* of this struct and its arrays */
+	size_t arrays_bytes;		/* from generations on */
 	bool born_small;		/* it never had a huge page */
 	uint32_t away;			/* topology_away() when it was mapped */
 	struct atomic_u32 small_pages;	/* it gets no more of them */
@@ -83,6 +95,8 @@ struct region {
 	uint64_t idle_word;		/* the word when last looked at ... */
 	uint64_t idle_since_ns;		/* ... and since when it is that */
 	bool stuck;			/* munmap was refused */
+	struct atomic_u32 strays;	/* see claim.h */
+	struct region *next_idle;	/* see class_pool.h */
 	struct work unmap;
 };
 
@@ -127,14 +141,47 @@ static inline uint64_t word_next(uint64_t old, uint32_t head, uint32_t unused)
 	       (uint64_t)unused << 14 | (head & REGION_INDEX_MASK);
 }
 
+/* Somebody who is not its owner has released it, see claim.h; and nobody has
+ * taken that claim up. */
+#define GENERATION_CLAIMED ((uint64_t)1 << 63)
+#define GENERATION_STRAY ((uint64_t)1 << 62)
+
 static inline bool generation_is_out(uint64_t generation)
 {
-	return generation & 1;
+	return (generation & (GENERATION_CLAIMED | 1)) == 1;
+}
+
+/* What a wrong release may read, too: see region_find_out(). */
+static inline char *region_base(const struct region *r)
+{
+	/* relaxed: who relies on it has a slice, or is in a read section */
+	return ptr_load_relaxed(&r->base_address);
+}
+
+static inline void region_set_base(struct region *r, void *base)
+{
+	/* relaxed: published with the region */
+	ptr_store_relaxed(&r->base_address, base);
+}
+
+/* The slice that begins there; anything from `slices` on: none.  What is left
+ * over in the low bits makes it large. */
+static inline uint64_t region_slice_of(const struct region *r,
+				       const void *address)
+{
+	uint64_t offset = (uint64_t)((const char *)address - region_base(r));
+
+	return offset >> r->slice_bits | offset << (64 - r->slice_bits);
+}
+
+static inline uint64_t region_serial(const struct region *r)
+{
+	return u64_load_relaxed(&r->serial); /* relaxed: as region_base() */
 }
 
 static inline void *region_slice(const struct region *r, uint32_t slice)
 {
-	return r->base + (size_t)slice * r->slice_bytes;
+	return region_base(r) + (size_t)slice * r->slice_bytes;
 }
 
 /* How many slices are cold: neither backed nor charged. */
@@ -173,14 +220,24 @@ static inline void link_store(struct region *r, uint32_t slice, uint32_t next)
 	u16_store_relaxed(&r->links[slice], (uint16_t)step);
 }
 
-/* The bytes of the struct with its arrays for that many slices. */
-size_t region_own_bytes(uint32_t slices);
+/* The bytes of its arrays for that many slices. */
+size_t region_arrays_bytes(uint32_t slices);
 
 /*
- * Sets up zeroed memory of region_own_bytes() as a region of which the caller
+ * Sets up a zeroed struct and zeroed arrays as a region of which the caller
  * holds the first `taken` slices; base and the like are the caller's to set.
  */
-void region_init(struct region *r, uint32_t slices, uint32_t taken);
+void region_init(struct region *r, void *arrays, uint32_t slices,
+		 uint32_t taken);
+
+/* All slices are unused, nobody can find it any more, and no reader has: ready
+ * for region_begin() with the next mapping. */
+void region_end(struct region *r);
+void region_begin(struct region *r, uint32_t taken);
+
+/* Before region_end(): how many claims of its slices nobody has answered for.
+ * All are lost. */
+uint32_t region_drop_strays(struct region *r);
 
 /* The word now: whether it is retired, how much is unused. */
 uint64_t region_look(const struct region *r);
@@ -198,6 +255,11 @@ struct word_change {
 uint32_t region_take(struct region *r, uint32_t want, uint32_t *ret_slices,
 		     bool *ret_fresh, struct word_change *ret_change);
 
+/* As region_take(), but they are not handed out: the caller parks them. */
+uint32_t region_take_unused(struct region *r, uint32_t want,
+			    uint32_t *ret_slices,
+			    struct word_change *ret_change);
+
 /* Decides who may give the slice back: true for one caller per hand-out. */
 bool region_disown(struct region *r, uint32_t slice);
 
@@ -205,8 +267,10 @@ bool region_disown(struct region *r, uint32_t slice);
 bool region_disown_exactly(struct region *r, uint32_t slice,
 			   uint64_t generation);
 
-/* Gives a disowned slice back. */
+/* Gives disowned or parked slices back: one, or at least one. */
 struct word_change region_give(struct region *r, uint32_t slice);
+struct word_change region_give_all(struct region *r, const uint32_t *slices,
+				   uint32_t count);
 
 /* For who takes a slice off a list: it is the caller's alone from now on; true
  * if it never was anybody's. */
@@ -218,7 +282,13 @@ bool region_retire(struct region *r, uint64_t seen);
 
 uint64_t region_generation(const struct region *r, uint32_t slice);
 
-/* The equations and the list; only while no other thread is in a call. */
+/* How many slices are handed out; exact while nobody takes or gives. */
+uint32_t region_count_out(const struct region *r);
+
+/* The lists, and how many slices are neither on one nor out; only while no
+ * other thread is in a call. */
+bool region_check(const struct region *r, uint32_t *ret_parked);
+/* The same where none is parked. */
 bool region_is_valid(const struct region *r);
 
 #endif

@@ -6,14 +6,9 @@
 #include "os.h"
 #include "rcu.h"
 
-/* Stands where a region was, to tell "gone" from "never". */
-static char gone;
+struct region region_gone = { .slice_bits = 1 };
 
 enum { LEAF_ENTRIES = 1 << TABLE_LEAF_BITS };
-
-struct leaf {
-	struct atomic_ptr region[LEAF_ENTRIES];
-};
 
 _Static_assert(sizeof(void *) == 8, "addresses of 64 bits");
 
@@ -22,7 +17,8 @@ static uintptr_t granule_of(const void *address)
 	return (uintptr_t)address >> TABLE_GRANULE_BITS;
 }
 
-static struct leaf *leaf_of(const struct region_table *t, uintptr_t granule)
+static struct region_leaf *leaf_of(const struct region_table *t,
+				   uintptr_t granule)
 {
 	uintptr_t root = granule >> TABLE_LEAF_BITS;
 
@@ -32,14 +28,14 @@ static struct leaf *leaf_of(const struct region_table *t, uintptr_t granule)
 	return ptr_load_acquire(&t->leaf[root]);
 }
 
-static struct atomic_ptr *entry_of(struct leaf *leaf, uintptr_t granule)
+static struct atomic_ptr *entry_of(struct region_leaf *leaf, uintptr_t granule)
 {
 	return &leaf->region[granule & (LEAF_ENTRIES - 1)];
 }
 
-static struct leaf *leaf_make(struct region_table *t, uintptr_t granule)
+static struct region_leaf *leaf_make(struct region_table *t, uintptr_t granule)
 {
-	struct leaf *fresh = os_map(sizeof(*fresh), CACHE_LINE);
+	struct region_leaf *fresh = os_map(sizeof(*fresh), CACHE_LINE);
 	void *found = NULL;
 
 	if (!fresh)
@@ -67,8 +63,8 @@ static bool make_leaves(struct region_table *t, uintptr_t first, uintptr_t last)
 
 bool region_table_insert(struct region_table *t, struct region *r)
 {
-	uintptr_t first = granule_of(r->base);
-	uintptr_t last = granule_of(r->base + r->bytes - 1);
+	uintptr_t first = granule_of(region_base(r));
+	uintptr_t last = granule_of(region_base(r) + r->bytes - 1);
 
 	if (!make_leaves(t, first, last))
 		return false;
@@ -80,35 +76,38 @@ bool region_table_insert(struct region_table *t, struct region *r)
 
 void region_table_remove(struct region_table *t, struct region *r)
 {
-	uintptr_t last = granule_of(r->base + r->bytes - 1);
+	uintptr_t last = granule_of(region_base(r) + r->bytes - 1);
 
-	for (uintptr_t g = granule_of(r->base); g <= last; g++)
+	for (uintptr_t g = granule_of(region_base(r)); g <= last; g++)
 		/* relaxed: the grace period that follows orders it */
-		ptr_store_relaxed(entry_of(leaf_of(t, g), g), &gone);
+		ptr_store_relaxed(entry_of(leaf_of(t, g), g), &region_gone);
+}
+
+struct region *region_table_look(const struct region_table *t,
+				 const void *address, bool *ret_gone)
+{
+	struct region *r = region_table_entry(t, address);
+
+	if (ret_gone)
+		*ret_gone = r == &region_gone;
+	if (!r || r == &region_gone)
+		return NULL;
+	return (size_t)((const char *)address - region_base(r)) < r->bytes ?
+		       r : NULL;
 }
 
 struct region *region_table_find(const struct region_table *t,
 				 const void *address, bool *ret_gone)
 {
-	uintptr_t granule = granule_of(address);
-	struct leaf *leaf = leaf_of(t, granule);
-	/* acquire <- region_table_insert() */
-	void *found = leaf ? ptr_load_acquire(entry_of(leaf, granule)) : NULL;
-	struct region *r = found;
-
 	seg_assert(rcu_inside());
-	if (ret_gone)
-		*ret_gone = found == &gone;
-	if (!found || found == &gone)
-		return NULL;
-	return (size_t)((const char *)address - r->base) < r->bytes ? r : NULL;
+	return region_table_look(t, address, ret_gone);
 }
 
 bool region_table_clear(struct region_table *t)
 {
 	for (size_t i = 0; i < 1 << TABLE_ROOT_BITS; i++) {
 		/* relaxed: nobody else is there */
-		struct leaf *leaf = ptr_load_relaxed(&t->leaf[i]);
+		struct region_leaf *leaf = ptr_load_relaxed(&t->leaf[i]);
 
 		if (!leaf)
 			continue;

@@ -24,6 +24,32 @@ struct region_table {
 	struct atomic_u64 leaf_bytes;
 };
 
+struct region_leaf {
+	struct atomic_ptr region[1 << TABLE_LEAF_BITS];
+};
+
+/* Stands where a region was, to tell "gone" from "never"; it has no slices. */
+extern struct region region_gone;
+
+/* What stands for an address: a region, region_gone or NULL; wait-free.
+ * Outside of a read section it may be another one's struct by now (R5). */
+static inline struct region *region_table_entry(const struct region_table *t,
+						const void *address)
+{
+	uintptr_t granule = (uintptr_t)address >> TABLE_GRANULE_BITS;
+	/* Higher bits make it another region's, but none of its slices. */
+	uintptr_t root = granule >> TABLE_LEAF_BITS &
+			 ((1 << TABLE_ROOT_BITS) - 1);
+	/* acquire <- leaf_make() */
+	const struct region_leaf *leaf = ptr_load_acquire(&t->leaf[root]);
+
+	if (__builtin_expect(!leaf, 0))
+		return NULL;
+	/* acquire <- region_table_insert() */
+	return ptr_load_acquire(
+		&leaf->region[granule & ((1 << TABLE_LEAF_BITS) - 1)]);
+}
+
 /* False: no memory for a leaf; nothing was inserted. */
 bool region_table_insert(struct region_table *t, struct region *r);
 void region_table_remove(struct region_table *t, struct region *r);
@@ -33,6 +59,9 @@ void region_table_remove(struct region_table *t, struct region *r);
  * says whether there was one.  In a read section; the region may be retired.
  */
 struct region *region_table_find(const struct region_table *t,
+				 const void *address, bool *ret_gone);
+/* The same, outside of one. */
+struct region *region_table_look(const struct region_table *t,
 				 const void *address, bool *ret_gone);
 
 /* Gives the leaves back; there is no region, and nobody uses the table.

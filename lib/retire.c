@@ -40,20 +40,33 @@ static bool unmap_slices(struct class_pool *cp, struct region *r)
 	struct allocator *a = cp->allocator;
 	int ret;
 
-	poison_region_unmapped(r->base, r->bytes, r->slice_bytes);
-	ret = os_unmap(r->base, r->bytes + allocator_tail_map(a));
+	poison_region_unmapped(region_base(r), r->bytes, r->slice_bytes);
+	ret = os_unmap(region_base(r), r->bytes + allocator_tail_map(a));
 	if (ret) {
 		unmap_refused(cp, r, -ret);
 		return false;
 	}
 	if (r->stuck)
 		budget_unstick(cp->budget, region_charged(r));
-	r->base = NULL;
+	region_set_base(r, NULL);
 	gauge_sub(&cp->mapped, r->bytes);
 	gauge_sub(&a->mapped, r->bytes);
 	budget_uncharge_deferred(cp->budget, region_charged(r));
 	budget_notify(cp->budget);
 	return true;
+}
+
+/* Their owners released these slices, too: claim.c reports it. */
+static void drop_strays(struct class_pool *cp, struct region *r)
+{
+	uint32_t lost = region_drop_strays(r);
+
+	if (!lost)
+		return;
+	/* relaxed, all: hints, and numbers */
+	u32_add_relaxed(&r->strays, 0 - lost);
+	u32_add_relaxed(&cp->strays, 0 - lost);
+	u32_add_relaxed(&cp->allocator->stashes.lost, lost);
 }
 
 /* The keeper's part, after the grace period. */
@@ -64,23 +77,29 @@ bool class_pool_unmap(struct work *work)
 	struct class_pool *cp = r->pool;
 	size_t bytes = r->bytes;
 
-	if (r->base) {
-		uint64_t cold = bytes - region_charged(r);
+	uint64_t cold = bytes - region_charged(r);
 
-		if (!unmap_slices(cp, r))
-			return false;
-		/* relaxed, all: counters */
-		u64_sub_relaxed(&cp->deferred_bytes, bytes);
-		u64_sub_relaxed(&cp->deferred_cold_bytes, cold);
-		u64_sub_relaxed(&cp->cold_bytes, cold);
-		u64_add_relaxed(&cp->regions_unmapped, 1);
-		log_freed(cp, bytes);
-	}
-	bytes = r->own_bytes;
-	if (os_unmap(r, bytes))
+	if (!unmap_slices(cp, r))
 		return false;
-	u64_sub_relaxed(&cp->own_bytes, bytes); /* relaxed: counter */
+	drop_strays(cp, r);
+	region_store_put(&cp->store, r);
+	/* relaxed, all: counters */
+	u64_sub_relaxed(&cp->deferred_bytes, bytes);
+	u64_sub_relaxed(&cp->deferred_cold_bytes, cold);
+	u64_sub_relaxed(&cp->cold_bytes, cold);
+	/* seq_cst: release -> all_unmapped(): nothing is left to do here */
+	u64_add_seq_cst(&cp->regions_unmapped, 1);
+	log_freed(cp, bytes);
 	return true;
+}
+
+bool class_pool_is_unmapped(struct class_pool *cp)
+{
+	/* relaxed: by contract nobody opens one meanwhile */
+	uint64_t mapped = u64_load_relaxed(&cp->regions_mapped);
+
+	/* acquire <- class_pool_unmap() */
+	return u64_load_acquire(&cp->regions_unmapped) == mapped;
 }
 
 /* Deferred bytes stay charged until the keeper has unmapped them. */

@@ -7,24 +7,24 @@
 #define NUMBER_MASK (((uint64_t)1 << SLAB_NUMBER_BITS) - 1)
 #define TAG_ONE ((uint64_t)1 << SLAB_NUMBER_BITS)
 
-/* Chunk k starts at number (SLAB_BASE << k) - SLAB_BASE. */
-static unsigned chunk_of(uint32_t number)
+/* Chunk k starts at number (base << k) - base. */
+static unsigned chunk_of(const struct slab *s, uint32_t number)
 {
-	uint32_t n = (number >> SLAB_BASE_BITS) + 1;
+	uint32_t n = (number >> s->base_bits) + 1;
 
 	return 31 - (unsigned)__builtin_clz(n);
 }
 
 static size_t chunk_bytes(const struct slab *s, unsigned chunk)
 {
-	return s->object_bytes << (SLAB_BASE_BITS + chunk);
+	return s->object_bytes << (s->base_bits + chunk);
 }
 
 static struct slab_item *item_in(const struct slab *s, char *chunk,
 				 uint32_t number)
 {
-	uint32_t first = ((uint32_t)1 << (SLAB_BASE_BITS + chunk_of(number))) -
-			 ((uint32_t)1 << SLAB_BASE_BITS);
+	uint32_t first = ((uint32_t)1 << (s->base_bits + chunk_of(s, number))) -
+			 ((uint32_t)1 << s->base_bits);
 
 	return (void *)(chunk + (size_t)(number - first) * s->object_bytes);
 }
@@ -32,7 +32,7 @@ static struct slab_item *item_in(const struct slab *s, char *chunk,
 static struct slab_item *item_of(struct slab *s, uint32_t number)
 {
 	/* acquire <- chunk_make() */
-	return item_in(s, ptr_load_acquire(&s->chunk[chunk_of(number)]),
+	return item_in(s, ptr_load_acquire(&s->chunk[chunk_of(s, number)]),
 		       number);
 }
 
@@ -80,7 +80,7 @@ static struct slab_item *get_unused(struct slab *s)
 	struct slab_item *item;
 
 	do {
-		if (!chunk_make(s, chunk_of(number)))
+		if (!chunk_make(s, chunk_of(s, number)))
 			return NULL;
 		/* relaxed: picks the winner; retries when another was it */
 	} while (!u32_cas_weak_relaxed(&s->used, &number, number + 1));
@@ -118,7 +118,7 @@ uint32_t slab_used(struct slab *s)
 struct slab_item *slab_at(struct slab *s, uint32_t number)
 {
 	/* acquire <- chunk_make() */
-	char *chunk = ptr_load_acquire(&s->chunk[chunk_of(number)]);
+	char *chunk = ptr_load_acquire(&s->chunk[chunk_of(s, number)]);
 
 	return chunk ? item_in(s, chunk, number) : NULL;
 }

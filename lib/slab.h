@@ -3,7 +3,7 @@
  * Type-stable objects: memory that was an object of the slab stays one until
  * the slab is cleared, so that a stale pointer can be looked at.
  *
- * Objects are numbered; chunk k holds SLAB_BASE << k of them, so that a chunk
+ * Objects are numbered; chunk k holds 2^base_bits << k of them, so that a chunk
  * is found by counting zeros.  The free list is a stack of numbers:
  *
  *   | 63..28 tag | 27..0 number + 1 of the first, 0: empty |
@@ -23,7 +23,7 @@
 
 #include "atomic.h"
 
-enum { SLAB_BASE_BITS = 8, SLAB_CHUNKS = 19, SLAB_NUMBER_BITS = 28 };
+enum { SLAB_CHUNKS = 24, SLAB_NUMBER_BITS = 28 };
 
 /* The first member of each object. */
 struct slab_item {
@@ -33,6 +33,7 @@ struct slab_item {
 
 struct slab {
 	size_t object_bytes;
+	unsigned base_bits;		/* of the first chunk's objects */
 	struct atomic_u64 head;
 	struct atomic_u32 used;		/* numbers that ever were */
 	struct atomic_ptr chunk[SLAB_CHUNKS];

@@ -19,7 +19,10 @@ static void add_regions(struct class_pool *cp, struct seg_pool_stats *s)
 	s->slices += sum.slices;
 	s->unused += sum.unused;
 	s->active += class_sum_active(sum);
+	s->cached += sum.cached;
 	s->active_bytes += class_sum_active(sum) * cp->slice_bytes;
+	s->allocations_total += sum.allocations;
+	s->releases_total += sum.releases;
 	s->decommitted += sum.cold;
 	s->decommitted_bytes += sum.cold * cp->slice_bytes;
 }
@@ -39,13 +42,11 @@ static void add_class(struct class_pool *cp, struct seg_pool_stats *s)
 	s->regions_retired_total += retired;
 	s->regions_unmapped_total += unmapped;
 	s->refusals_total += u64_load_relaxed(&cp->refusals);
-	s->metadata_bytes += u64_load_relaxed(&cp->own_bytes) +
+	s->metadata_bytes += u64_load_relaxed(&cp->store.bytes) +
 			     bands_bytes(&cp->bands);
 	s->mapped_bytes += gauge_value(&cp->mapped);
 	s->charged_bytes += class_pool_charged(cp);
 	s->peak_mapped_bytes += gauge_peak(&cp->mapped);
-	s->releases_total += counter_sum(&cp->releases);
-	s->allocations_total += counter_sum(&cp->allocations);
 }
 
 /* What is not any class's own. */
@@ -54,6 +55,7 @@ static void add_whole(struct seg_pool *p, struct seg_pool_stats *s)
 	/* relaxed, both: counters */
 	s->misuses_total = u64_load_relaxed(&p->misuses);
 	s->metadata_bytes += sizeof(*p) + slab_bytes(&p->pages) +
+			     stashes_bytes(&p->allocator.stashes) +
 			     u64_load_relaxed(&p->allocator.table.leaf_bytes);
 	s->peak_mapped_bytes = gauge_peak(&p->allocator.mapped);
 }

@@ -39,7 +39,6 @@ struct figures {
 	uint64_t peak_mapped;
 	uint64_t active;		/* segments */
 	uint64_t active_bytes;
-	uint64_t cached;		/* segments */
 	uint64_t deferred;
 	uint64_t regions;
 	uint64_t regions_mapped;	/* growing counts from here on */

@@ -186,7 +186,6 @@ static void pool_figures(struct seg_state *state, struct figures *ret)
 	ret->peak_mapped = pool.peak_mapped_bytes;
 	ret->active = pool.active;
 	ret->active_bytes = pool.active_bytes;
-	ret->cached = pool.cached;
 	ret->deferred = pool.deferred_bytes;
 	ret->regions = pool.regions;
 	ret->regions_mapped = pool.regions_mapped_total;

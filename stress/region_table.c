@@ -294,13 +294,13 @@ static void check_mapped(void *base, size_t bytes)
 /* In a read section. */
 static void watch(struct region *r)
 {
-	uint64_t serial = r->serial;
+	uint64_t serial = region_serial(r);
 	uint64_t word = region_look(r);
-	char *base = r->base;
+	char *base = region_base(r);
 
 	check_mapped(base, r->bytes);
 	sched_yield();
-	stress_check(r->serial == serial && r->base == base,
+	stress_check(region_serial(r) == serial && region_base(r) == base,
 		     "a region changed under its reader");
 	check_mapped(base, r->bytes);
 	stress_check(word_retired(region_look(r)) || !word_retired(word),

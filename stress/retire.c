@@ -156,7 +156,7 @@ static void probe(struct region *r, bool linger)
 {
 	struct word_change change;
 	uint64_t before = region_look(r);
-	uint64_t serial = r->serial;
+	uint64_t serial = region_serial(r);
 	uint32_t slice;
 
 	if (linger && !word_retired(before))
@@ -167,7 +167,7 @@ static void probe(struct region *r, bool linger)
 	stress_add(&met_retired, 1);
 	stress_check(!region_take(r, 1, &slice, NULL, &change),
 		     "a slice was taken from a retired region");
-	stress_check(region_look(r) == before && r->serial == serial,
+	stress_check(region_look(r) == before && region_serial(r) == serial,
 		     "a retired region changed");
 	stress_add(&takes_refused, 1);
 }

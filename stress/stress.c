@@ -330,9 +330,10 @@ static void check_empty(struct seg_pool *pool)
 
 	stress_check(s.active == 0 && s.active_bytes == 0,
 		     "%" PRIu64 " segments are still out", s.active);
-	stress_check(s.cached == 0 && s.unused + s.decommitted == s.slices,
+	stress_check(s.cached + s.unused + s.decommitted == s.slices,
 		     "%" PRIu64 " of %" PRIu64 " slices unused, %" PRIu64
-		     " decommitted", s.unused, s.slices, s.decommitted);
+		     " cached, %" PRIu64 " decommitted", s.unused, s.slices,
+		     s.cached, s.decommitted);
 	stress_check(s.allocations_total == s.releases_total,
 		     "%" PRIu64 " allocations, %" PRIu64 " releases",
 		     s.allocations_total, s.releases_total);
@@ -347,6 +348,8 @@ static void check_trimmed(struct seg_pool *pool)
 		     "after a trim: %" PRIu64 " regions, %" PRIu64
 		     " deferred, %" PRIu64 " bytes mapped", s.regions,
 		     s.deferred_regions, s.mapped_bytes);
+	stress_check(s.cached == 0 && s.slices == 0, "after a trim: %" PRIu64
+		     " slices cached of %" PRIu64, s.cached, s.slices);
 	stress_check(s.regions_mapped_total == s.regions_retired_total &&
 		     s.regions_mapped_total == s.regions_unmapped_total,
 		     "%" PRIu64 " regions mapped, %" PRIu64 " retired, %" PRIu64

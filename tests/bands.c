@@ -24,10 +24,16 @@ static struct bands *bands;
 static char *memory;	/* of the regions */
 static size_t stride;
 
+/* Of a struct with its arrays behind it. */
+static size_t whole_bytes(uint32_t slices)
+{
+	return sizeof(struct region) + region_arrays_bytes(slices);
+}
+
 static int new_bands(void **state)
 {
 	(void)state;
-	stride = (region_own_bytes(SLICES) + CACHE_LINE - 1) &
+	stride = (whole_bytes(SLICES) + CACHE_LINE - 1) &
 		 ~(size_t)(CACHE_LINE - 1);
 	bands = os_map(sizeof(*bands), CACHE_LINE);
 	memory = os_map(MANY * stride, CACHE_LINE);
@@ -52,7 +58,7 @@ static struct region *publish(uint32_t i, uint32_t out)
 {
 	struct region *r = region_at(i);
 
-	region_init(r, SLICES, out);
+	region_init(r, r + 1, SLICES, out);
 	assert_true(bands_claim(bands, &r->slot));
 	bands_publish(bands, r);
 	return r;

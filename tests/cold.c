@@ -13,19 +13,25 @@ enum { SLICES = 8, SIZES = 4, THREADS = 4, ROUNDS = 3000 };
 
 static const uint32_t sizes[SIZES] = { 1, 2, 100, REGION_MAX_SLICES };
 
+/* Of a struct with its arrays behind it. */
+static size_t whole_bytes(uint32_t slices)
+{
+	return sizeof(struct region) + region_arrays_bytes(slices);
+}
+
 static struct region *new_region(uint32_t slices, uint32_t taken)
 {
-	struct region *r = os_map(region_own_bytes(slices), CACHE_LINE);
+	struct region *r = os_map(whole_bytes(slices), CACHE_LINE);
 
 	assert_non_null(r);
-	region_init(r, slices, taken);
+	region_init(r, r + 1, slices, taken);
 	return r;
 }
 
 static void end_region(struct region *r)
 {
 	assert_true(region_is_valid(r));
-	assert_int_equal(os_unmap(r, region_own_bytes(r->slices)), 0);
+	assert_int_equal(os_unmap(r, whole_bytes(r->slices)), 0);
 }
 
 static uint32_t unused_of(const struct region *r)

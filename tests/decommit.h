@@ -107,7 +107,7 @@ static inline bool try_give(void *segment)
 	rcu_enter();
 	r = region_table_find(&f->allocator.table, segment, NULL);
 	if (r)
-		slice = (uint32_t)((size_t)((char *)segment - r->base) /
+		slice = (uint32_t)((size_t)((char *)segment - region_base(r)) /
 				   SLICE);
 	done = r && region_disown(r, slice);
 	if (done)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <linux/membarrier.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -255,6 +256,28 @@ void os_futex_wake_all(struct atomic_u32 *word)
 {
 	syscall(SYS_futex, &word->value, FUTEX_WAKE_PRIVATE, INT_MAX, NULL,
 		NULL, 0);
+}
+
+static int membarrier(int command)
+{
+	int saved = errno;
+	int ret;
+
+	if (fails(FAULT_MEMBARRIER))
+		return -EPERM;
+	ret = syscall(SYS_membarrier, command, 0, 0) ? -errno : 0;
+	errno = saved;
+	return ret;
+}
+
+int os_membarrier_register(void)
+{
+	return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+}
+
+int os_membarrier(void)
+{
+	return membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
 }
 
 void os_yield(void)

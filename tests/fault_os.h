@@ -16,6 +16,7 @@ enum fault_kind {
 	FAULT_CALLOC,
 	FAULT_REALLOC,
 	FAULT_THREAD,
+	FAULT_MEMBARRIER,		/* and the registration for it */
 	FAULT_KINDS
 };
 

@@ -54,7 +54,7 @@ static void test_layout(void **state)
 	assert_int_equal(sizeof(struct seg_node_info), 24);
 	assert_int_equal(sizeof(struct seg_placement), 40);
 	assert_int_equal(sizeof(struct seg_handle), 24);
-	assert_int_equal(sizeof(struct seg_region_info), 56);
+	assert_int_equal(sizeof(struct seg_region_info), 64);
 	assert_int_equal(sizeof(struct seg_sparse_region), 56);
 	assert_int_equal(sizeof(struct seg_drain), 544);
 	assert_int_equal(sizeof(struct seg_txlog_options), 16);

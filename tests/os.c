@@ -6,7 +6,11 @@
 #include "testing.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "os.h"
 
@@ -231,6 +235,46 @@ static void test_futex_wakes_the_other_thread(void **state)
 	assert_int_equal(u32_load_relaxed(&turn), 0);
 }
 
+static int use_membarrier(void *unused)
+{
+	(void)unused;
+	errno = ENOTTY;
+	return os_membarrier() || errno != ENOTTY;
+}
+
+/* A filter that comes when the process has been registered. */
+static int refuse_membarrier(void *unused)
+{
+	struct sock_filter rules[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+			 offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EACCES),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = { sizeof(rules) / sizeof(*rules), rules };
+
+	(void)unused;
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter))
+		return 1;
+	errno = ENOTTY;
+	if (os_membarrier() != -EACCES || os_membarrier_register() != -EACCES)
+		return 2;
+	return errno == ENOTTY ? 0 : 3;
+}
+
+static void test_membarrier_and_its_refusal(void **state)
+{
+	(void)state;
+	if (emulated("it has system calls of its own") ||
+	    os_membarrier_register())
+		skip();
+	assert_int_equal(use_membarrier(NULL), 0);
+	assert_int_equal(run_in_child(use_membarrier, NULL), 0);
+	assert_int_equal(run_in_child(refuse_membarrier, NULL), 0);
+}
+
 static void *read_mask(void *ret_mask)
 {
 	pthread_sigmask(SIG_SETMASK, NULL, ret_mask);
@@ -270,6 +314,7 @@ int main(void)
 		cmocka_unit_test(test_futex_does_not_sleep_on_another_value),
 		cmocka_unit_test(test_futex_ends_by_its_timeout),
 		cmocka_unit_test(test_futex_wakes_the_other_thread),
+		cmocka_unit_test(test_membarrier_and_its_refusal),
 		cmocka_unit_test(test_thread_has_all_signals_blocked),
 	};
 

@@ -161,27 +161,31 @@ static void sweep(enum fault_kind kind, uint64_t calls, uint64_t node_limit)
 	}
 }
 
-static const enum fault_kind kinds[] = { FAULT_MAP, FAULT_UNMAP, FAULT_ADVISE,
-					 FAULT_CALLOC, FAULT_THREAD };
+enum { KINDS = 6 };
+
+static const enum fault_kind kinds[KINDS] = {
+	FAULT_MAP, FAULT_UNMAP, FAULT_ADVISE, FAULT_CALLOC, FAULT_THREAD,
+	FAULT_MEMBARRIER,
+};
 
 static void test_each_single_call_fails(void **state)
 {
 	(void)state;
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < KINDS; i++)
 		sweep(kinds[i], 1, 0);
 }
 
 static void test_all_calls_from_one_on_fail(void **state)
 {
 	(void)state;
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < KINDS; i++)
 		sweep(kinds[i], FOR_EVER, 0);
 }
 
 static void test_the_same_with_budgets_of_nodes(void **state)
 {
 	(void)state;
-	for (int i = 0; i < 5; i++) {
+	for (int i = 0; i < KINDS; i++) {
 		sweep(kinds[i], 1, NODE_LIMIT);
 		sweep(kinds[i], FOR_EVER, NODE_LIMIT);
 	}

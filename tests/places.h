@@ -99,6 +99,7 @@ static inline void add_node(struct sum_of_nodes *sum, struct seg_pool_stats s)
 	sum->s.slices += s.slices;
 	sum->s.unused += s.unused;
 	sum->s.active += s.active;
+	sum->s.cached += s.cached;
 	sum->s.decommitted += s.decommitted;
 	sum->s.charged_bytes += s.charged_bytes;
 	sum->s.mapped_bytes += s.mapped_bytes;
@@ -133,6 +134,7 @@ static inline void require_identities(struct seg_pool *pool)
 	require(sum.s.regions == all.regions && sum.s.slices == all.slices);
 	require(sum.s.unused == all.unused && sum.s.active == all.active);
 	require(sum.s.decommitted == all.decommitted);
+	require(sum.s.cached == all.cached);
 	require(sum.s.charged_bytes == all.charged_bytes);
 	require(sum.s.mapped_bytes == all.mapped_bytes);
 	require(sum.s.allocations_total == all.allocations_total);
@@ -144,7 +146,8 @@ static inline void require_identities(struct seg_pool *pool)
 	require(sum.s.foreign_total == all.foreign_total);
 	require(all.fallbacks_total == all.foreign_total);
 	require(all.allocations_total - all.releases_total == all.active);
-	require(all.slices == all.unused + all.active + all.decommitted);
+	require(all.slices == all.active + all.cached + all.unused +
+				      all.decommitted);
 	require(seg_pool_is_valid(pool));
 }
 

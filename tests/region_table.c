@@ -40,7 +40,8 @@ static int end_table(void **state)
 
 static struct region made_up(uintptr_t base, size_t bytes)
 {
-	return (struct region){ .base = (char *)base, .bytes = bytes };
+	return (struct region){ .base_address.value = (void *)base,
+				.bytes = bytes };
 }
 
 struct answer {
@@ -76,7 +77,7 @@ static void assert_gone(uintptr_t address)
 
 static void assert_edges(struct region *r)
 {
-	uintptr_t base = (uintptr_t)r->base;
+	uintptr_t base = (uintptr_t)region_base(r);
 
 	assert_found(base, r);
 	assert_found(base + 1, r);
@@ -131,9 +132,9 @@ static void test_the_gone_flag_may_be_left_out(void **state)
 	(void)state;
 	assert_true(region_table_insert(table, &r));
 	rcu_enter();
-	assert_ptr_equal(region_table_find(table, r.base, NULL), &r);
+	assert_ptr_equal(region_table_find(table, region_base(&r), NULL), &r);
 	region_table_remove(table, &r);
-	assert_null(region_table_find(table, r.base, NULL));
+	assert_null(region_table_find(table, region_base(&r), NULL));
 	rcu_leave();
 }
 
@@ -233,7 +234,7 @@ static void test_many_regions(void **state)
 		if (i % 3)
 			assert_edges(&regions[i]);
 		else
-			assert_gone((uintptr_t)regions[i].base);
+			assert_gone((uintptr_t)region_base(&regions[i]));
 	}
 }
 
@@ -271,7 +272,7 @@ static void test_threads_share_new_leaves(void **state)
 		struct region *r = &each[i / INSERTS][i % INSERTS];
 
 		if (i % 2)
-			assert_gone((uintptr_t)r->base);
+			assert_gone((uintptr_t)region_base(r));
 		else
 			assert_edges(r);
 	}

@@ -9,7 +9,8 @@
 #include "slab.h"
 
 enum {
-	BASE = 1 << SLAB_BASE_BITS,
+	BASE_BITS = 8,
+	BASE = 1 << BASE_BITS,
 	THREE_CHUNKS = BASE + 2 * BASE + 4 * BASE,
 	THREADS = 4,
 	HELD = 5,
@@ -29,6 +30,7 @@ static int new_slab(void **state)
 	(void)state;
 	memset(&slab, 0, sizeof(slab));
 	slab.object_bytes = sizeof(struct object);
+	slab.base_bits = BASE_BITS;
 	return 0;
 }
 

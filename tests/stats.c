@@ -46,6 +46,7 @@ static void assert_sums(struct seg_pool *pool)
 				 s.slices * slice_of(c) + s.deferred_bytes);
 		assert_int_equal(s.misuses_total, 0);
 		add(&sum.active, s.active);
+		add(&sum.cached, s.cached);
 		add(&sum.active_bytes, s.active_bytes);
 		add(&sum.slices, s.slices);
 		add(&sum.regions, s.regions);
@@ -56,6 +57,7 @@ static void assert_sums(struct seg_pool *pool)
 		add(&sum.regions_mapped_total, s.regions_mapped_total);
 	}
 	assert_int_equal(all.active, sum.active);
+	assert_int_equal(all.cached, sum.cached);
 	assert_int_equal(all.active_bytes, sum.active_bytes);
 	assert_int_equal(all.slices, sum.slices);
 	assert_int_equal(all.regions, sum.regions);
@@ -131,6 +133,13 @@ static void test_figures_of_one_region(void **state)
 	s = figures(pool, 1);
 	assert_int_equal(s.active, 0);
 	assert_int_equal(s.active_bytes, 0);
+	assert_int_equal(s.cached, sections_begin());
+	assert_int_equal(s.cached + s.unused, 8);
+	assert_int_equal(s.spare_regions, 0);
+	assert_equations(&s);
+	gather_own(&pool->allocator);
+	s = figures(pool, 1);
+	assert_int_equal(s.cached, 0);
 	assert_int_equal(s.spare_regions, 1);
 	assert_int_equal(s.unused, 8);
 	assert_equations(&s);
@@ -403,9 +412,11 @@ static void test_corruption_of_a_region_is_found(void **state)
 	breaks_u64(pool, &r->word, word | REGION_RETIRED);
 	for (int i = 0; i < 4; i++)
 		raises_u64(pool, &r->generations[i]);
-	u16_store_relaxed(&r->links[5], 7);
+	/* Of one that stands on the list. */
+	u16_store_relaxed(&r->links[word_head(word) + 1], 7);
 	assert_false(seg_pool_is_valid(pool));
-	u16_store_relaxed(&r->links[5], 0);
+	u16_store_relaxed(&r->links[word_head(word) + 1], 0);
+	assert_true(seg_pool_is_valid(pool));
 	assert_int_equal(seg_release(pool, held[0]), 0);
 	assert_int_equal(seg_release(pool, held[2]), 0);
 	end_both(pool, b);

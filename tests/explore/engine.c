@@ -337,6 +337,7 @@ static void start_threads(void)
 static enum verdict run_outside(void (*job)(void))
 {
 	run.outside_job = job;
+	engine.outside = 0;
 	run.outside_steps = 0;
 	engine.running = false;
 	fiber_start(&run.outside, stacks[EXPLORE_THREADS], outside_main);
@@ -418,7 +419,12 @@ bool engine_is_stack(const void *address)
 
 unsigned explore_thread(void)
 {
-	return engine.running ? engine.current : 0;
+	return engine.running ? engine.current : engine.outside;
+}
+
+void explore_as(unsigned thread)
+{
+	engine.outside = thread;
 }
 
 unsigned engine_steps(void)

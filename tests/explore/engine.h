@@ -32,7 +32,7 @@ struct thread {
 	struct frame *frames;		/* see explore_frames() */
 };
 
-enum { EXPLORE_SCENARIOS = 192 };
+enum { EXPLORE_SCENARIOS = 224 };
 
 enum search_mode { SEARCH_DFS, SEARCH_RANDOM, SEARCH_PCT };
 
@@ -52,6 +52,7 @@ struct engine {
 	unsigned current;
 	uint32_t execution;		/* counts; tells what is of this one */
 	bool running;			/* threads run, not setup or post */
+	unsigned outside;		/* whose the setup or post-check is */
 	bool traced;
 	char why[200];			/* of the last broken execution */
 };
@@ -96,6 +97,7 @@ static inline void clock_join(struct clock *into, const struct clock *from)
 
 void memory_reset(void);
 void memory_renew(struct explore_cell *cell);
+void memory_barrier(unsigned thread);
 /* As reading or writing the cell; true: it is a race. */
 bool cell_races(struct explore_cell *cell, bool writes);
 

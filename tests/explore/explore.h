@@ -13,7 +13,8 @@
  * read-modify-write, which always reads the newest store, sees it all in order.
  * Plain data of scenarios is race-checked cells, that of the library is checked
  * where the compiler tells of it (plain.c); RCU is modelled by its contract, a
- * futex by a wait that nothing but a wake ends: a lost wake-up is a deadlock.
+ * futex by a wait that nothing but a wake ends: a lost wake-up is a deadlock,
+ * membarrier(2) by a full barrier of each thread, at a moment of its own.
  *
  * A search tries all executions of up to N preemptions and M oddities (stale
  * reads, spurious failures) in order, then random ones, then PCT.  Everything
@@ -69,6 +70,11 @@ struct explore_cell *explore_contents(const void *address);
 
 /* Statistics, of this execution: no scheduling point, and always the newest. */
 void explore_counter(const struct explore_word *word);
+/* The same for all words there, which the scenario is not about. */
+void explore_counters(const void *from, size_t bytes);
+
+/* In a setup or a post-check: it is that thread's, until the next one. */
+void explore_as(unsigned thread);
 
 /* A scheduling point without an operation. */
 void explore_pause(void);
@@ -80,8 +86,14 @@ void explore_wait(bool (*ready)(void *argument), void *argument,
 
 /* What os_map() would still give; then it fails. */
 extern unsigned explore_maps_left;
+/* No address is mapped twice. */
+extern bool explore_new_addresses;
 /* What os_discard() would still do; then it fails. */
 extern unsigned explore_advices_left;
+/* What may still be reported as misuse; then it is a failure. */
+extern unsigned explore_misuses_left;
+/* What os_membarrier() would still do; then it fails. */
+extern unsigned explore_barriers_left;
 /* Whether sleeps may end by their time when nobody else can run. */
 extern bool explore_timeouts;
 /* The clock of each thread; it stands still. */
@@ -167,11 +179,17 @@ extern const struct explore_scenario explore_cache_load[];
 extern const struct explore_scenario explore_cache_migrate[];
 extern const struct explore_scenario explore_reclaim[];
 extern const struct explore_scenario explore_pin_tags[];
+extern const struct explore_scenario explore_section[];
+extern const struct explore_scenario explore_stash[];
+extern const struct explore_scenario explore_claim[];
+extern const struct explore_scenario explore_region_again[];
 
 /* Switches for twins. */
 extern uint64_t explore_tag_one;	/* REGION_TAG_ONE of the library */
 extern bool explore_no_grace_period;
 void explore_throw_tag(bool on);
 void explore_throw_grace_period(bool on);
+/* os_membarrier() does nothing, and says that it did. */
+void explore_throw_barrier(bool on);
 
 #endif

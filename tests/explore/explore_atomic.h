@@ -22,10 +22,19 @@
 #define GATE_SPINS 1
 #define CACHE_BATCH_LEAST 1
 #define SLOTS_CHUNK_FIRST 3
+#define SECTION_LOOKS 2
+#define STASH_MOST 4
+#define STASH_BATCH 4
+#define STASH_CLAIMS 2
+#define GATHER_PATIENCE 1
+#define CHUNK_REGIONS 2
 
 /* A fiber is a thread. */
 unsigned explore_thread(void);
 #define pthread_self() ((pthread_t)(explore_thread() + 1))
+
+/* lib/thread_slots.h: one slot, and a pointer of each fiber's. */
+void *explore_thread_slot(unsigned slot);
 
 /* For lib/counter.h: thread 0 owns its counts, the others share theirs. */
 #define explore_slot() (explore_thread() ? 1u : 0u)
@@ -268,6 +277,7 @@ EXPLORE_RMW(u64, uint64_t, and, EXPLORE_AND)
 #define ptr_cas_strong_seq_cst(...) \
 	EXPLORE_OP(ptr, cas_strong, seq_cst, __VA_ARGS__)
 #define u32_add_relaxed(...) EXPLORE_OP(u32, add, relaxed, __VA_ARGS__)
+#define u32_add_acq_rel(...) EXPLORE_OP(u32, add, acq_rel, __VA_ARGS__)
 #define u32_add_seq_cst(...) EXPLORE_OP(u32, add, seq_cst, __VA_ARGS__)
 #define u32_sub_seq_cst(...) EXPLORE_OP(u32, sub, seq_cst, __VA_ARGS__)
 #define u64_add_relaxed(...) EXPLORE_OP(u64, add, relaxed, __VA_ARGS__)
@@ -276,6 +286,11 @@ EXPLORE_RMW(u64, uint64_t, and, EXPLORE_AND)
 #define u64_sub_seq_cst(...) EXPLORE_OP(u64, sub, seq_cst, __VA_ARGS__)
 #define u64_or_seq_cst(...) EXPLORE_OP(u64, or, seq_cst, __VA_ARGS__)
 #define u64_and_seq_cst(...) EXPLORE_OP(u64, and, seq_cst, __VA_ARGS__)
+
+/* What compilers would move is not explored, only what processors do. */
+static inline void compiler_barrier(void)
+{
+}
 
 /* lib/cache_release.c has a pointer of each thread: the fiber's own. */
 struct frame;

@@ -13,7 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HISTORY = 12, CELLS = 2048, COUNTERS = 8 };
+enum { HISTORY = 12, CELLS = 2048, COUNTERS = 16 };
+
+/* Where a history keeps what full barriers have passed on; see there. */
+enum { BARRIERS = EXPLORE_THREADS, VIEWS };
 
 struct store {
 	uint64_t value;
@@ -26,11 +29,14 @@ struct store {
 struct history {
 	struct store store[HISTORY];
 	uint8_t stores;
-	uint8_t seen[EXPLORE_THREADS];	/* coherence: none older any more */
+	uint8_t seen[VIEWS];		/* coherence: none older any more */
 };
 
 static struct history histories[CELLS];
-static const struct explore_word *counters[COUNTERS];
+static struct {
+	const char *from;
+	size_t bytes;
+} counters[COUNTERS];
 static unsigned counter_count;
 static unsigned used;
 static uint16_t last_seq_cst;	/* place */
@@ -51,17 +57,24 @@ void memory_reset(void)
 	counter_count = 0;
 }
 
-void explore_counter(const struct explore_word *w)
+void explore_counters(const void *from, size_t bytes)
 {
 	if (counter_count == COUNTERS)
 		abort();
-	counters[counter_count++] = w;
+	counters[counter_count].from = from;
+	counters[counter_count++].bytes = bytes;
+}
+
+void explore_counter(const struct explore_word *w)
+{
+	explore_counters(w, sizeof(*w));
 }
 
 static bool is_counter(const struct explore_word *w)
 {
 	for (unsigned i = 0; i < counter_count; i++)
-		if (counters[i] == w)
+		if ((size_t)((const char *)w - counters[i].from) <
+		    counters[i].bytes)
 			return true;
 	return false;
 }
@@ -117,22 +130,23 @@ static bool begin(struct op *op, struct explore_site *site,
 }
 
 /* Whether a load of that order can't read what is older. */
-static bool hides_older(const struct store *s, enum explore_order order)
+static bool hides_older(const struct store *s, unsigned thread,
+			enum explore_order order)
 {
-	const struct clock *now = &engine_self()->now;
+	const struct clock *now = &engine.thread[thread].now;
 
 	return s->time <= now->at[s->thread] ||
 	       (order == EXPLORE_seq_cst && s->seq_cst &&
 		s->seq_cst <= now->seq_cst);
 }
 
-static unsigned oldest_readable(const struct history *h,
+static unsigned oldest_readable(const struct history *h, unsigned thread,
 				enum explore_order order)
 {
-	unsigned oldest = h->seen[engine.current];
+	unsigned oldest = h->seen[thread];
 	unsigned i = h->stores - 1u;
 
-	while (i > oldest && !hides_older(&h->store[i], order))
+	while (i > oldest && !hides_older(&h->store[i], thread, order))
 		i--;
 	return i;
 }
@@ -154,7 +168,7 @@ static void forget_oldest(struct history *h)
 {
 	memmove(h->store, h->store + 1, (HISTORY - 1) * sizeof(h->store[0]));
 	h->stores--;
-	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
+	for (unsigned i = 0; i < VIEWS; i++)
 		h->seen[i] -= h->seen[i] > 0;
 }
 
@@ -193,7 +207,7 @@ uint64_t explore_load(struct explore_site *site, const struct explore_word *w)
 		return op.history->store[op.history->seen[engine.current]]
 			.value;
 	newest = op.history->stores - 1u;
-	oldest = oldest_readable(op.history, op.order);
+	oldest = oldest_readable(op.history, engine.current, op.order);
 	value = read_store(op.history, newest - engine_odd(newest - oldest + 1),
 			   op.order);
 	engine_trace(site, value == w->value ? "reads" : "reads old", value);
@@ -284,7 +298,7 @@ static unsigned failing(const struct op *op, uint64_t expected, bool weak,
 			enum explore_order order, uint8_t *list)
 {
 	const struct history *h = op->history;
-	unsigned oldest = oldest_readable(h, order);
+	unsigned oldest = oldest_readable(h, engine.current, order);
 	unsigned newest = h->stores - 1u;
 	unsigned n = 0;
 
@@ -360,6 +374,25 @@ bool explore_cas(struct explore_site *site, struct explore_word *w,
 	exchange(&op, expected, v);
 	engine_trace(site, "wins", w->value);
 	return true;
+}
+
+/*
+ * A full barrier of a thread, be it the kernel's: no load of its after this
+ * reads what is older than the stores that were seen by any thread before a
+ * full barrier of that thread's before.  It joins no clocks: nothing is passed
+ * on by it, as nothing is for ThreadSanitizer.
+ */
+void memory_barrier(unsigned thread)
+{
+	for (unsigned i = 0; i < used; i++) {
+		struct history *h = &histories[i];
+		uint8_t seen = (uint8_t)oldest_readable(h, thread,
+							EXPLORE_relaxed);
+
+		if (seen < h->seen[BARRIERS])
+			seen = h->seen[BARRIERS];
+		h->seen[thread] = h->seen[BARRIERS] = seen;
+	}
 }
 
 /* ---- plain data ---- */

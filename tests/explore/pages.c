@@ -112,13 +112,6 @@ int seg_release_handle(struct seg_pool *p, const struct seg_handle *handle)
 	return 0;
 }
 
-int pool_misuse(struct seg_pool *p, enum seg_misuse what, const void *address)
-{
-	(void)p;
-	explore_fail("misuse %d of %p", what, address);
-	return 0;
-}
-
 enum seg_misuse pool_find(struct seg_pool *p, const void *segment,
 			  struct region **ret_region, uint32_t *ret_slice)
 {
@@ -146,6 +139,7 @@ void pages_open(void)
 	memset(segments, 0, sizeof(segments));
 	memset(&pool.pages, 0, sizeof(pool.pages));
 	pool.pages.object_bytes = sizeof(struct seg_page);
+	pool.pages.base_bits = 8;
 	pages_pool = &pool;
 	pages_left = SEGMENTS;
 	used = 0;

@@ -13,11 +13,13 @@
 
 enum { REGIONS = 3, SLICES = 2, MOST_SLICES = 8 };
 
-/* As region_own_bytes() lays them out. */
+/* As region_init() lays them out. */
 static struct {
 	struct region region;
 	struct atomic_u64 generations[MOST_SLICES];
 	struct atomic_u16 links[MOST_SLICES];
+	struct atomic_u16 owners[MOST_SLICES];
+	struct atomic_u64 stray_bits;
 } memory[REGIONS];
 
 static struct bands bands;
@@ -27,7 +29,7 @@ static void add_sized(unsigned i, uint32_t slices, uint32_t taken)
 {
 	struct region *r = &memory[i].region;
 
-	region_init(r, slices, taken);
+	region_init(r, memory[i].generations, slices, taken);
 	explore_check(bands_claim(&bands, &r->slot));
 	explore_write(&fields[i], 1);
 	bands_publish(&bands, r);
@@ -134,7 +136,7 @@ static const struct explore_twin settle_twins[] = {
 
 static const struct explore_twin last_twins[] = {
 	EXPLORE_TWIN("relaxed clearing", RELAX, "set_remove", "and"),
-	EXPLORE_TWIN("relaxed take", RELAX, "region_take", "cas"),
+	EXPLORE_TWIN("relaxed take", RELAX, "region_take_unused", "cas"),
 	{ .name = NULL },
 };
 

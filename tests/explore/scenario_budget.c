@@ -173,9 +173,10 @@ static void wait_for_memory(unsigned thread)
 
 static const struct explore_twin wait_twins[] = {
 	EXPLORE_TWIN_SWITCH("notify before uncharge", throw_notify_first),
-	EXPLORE_TWIN("relaxed look at waiters", RELAX, "budget_notify",
+	EXPLORE_TWIN("relaxed look at waiters", RELAX, "budget_has_waiters",
 		     "load"),
-	EXPLORE_TWIN("waiters not looked at", SKIP, "budget_notify", "load"),
+	EXPLORE_TWIN("waiters not looked at", SKIP, "budget_has_waiters",
+		     "load"),
 	EXPLORE_TWIN("wake not counted", SKIP, "budget_wake", "add"),
 	EXPLORE_TWIN("waiter not counted", SKIP, "budget_wait_begin",
 		     "add_seq"),
@@ -205,6 +206,8 @@ static struct {
 	struct region region;
 	struct atomic_u64 generations[1];
 	struct atomic_u16 links[1];
+	struct atomic_u16 owners[1];
+	struct atomic_u64 stray_bits;
 } memory;
 
 static struct region *const region = &memory.region;
@@ -224,7 +227,7 @@ static void one_slice_is_out(void)
 	make_budget(1, 1);
 	memset(&memory, 0, sizeof(memory));
 	memset(&queue, 0, sizeof(queue));
-	region_init(region, 1, 1);
+	region_init(region, memory.generations, 1, 1);
 	unmap = (struct work){ .run = run_unmap };
 }
 
@@ -255,7 +258,7 @@ static void wait_for_slice(unsigned thread)
 }
 
 static const struct explore_twin slice_twins[] = {
-	EXPLORE_TWIN("relaxed give", RELAX, "region_give", "cas"),
+	EXPLORE_TWIN("relaxed give", RELAX, "region_give_all", "cas"),
 	EXPLORE_TWIN("relaxed look at the region", RELAX, "region_look",
 		     "load"),
 	EXPLORE_TWIN("waiter not counted", SKIP, "budget_wait_begin",
@@ -319,7 +322,7 @@ static void handed_over(void)
 
 static const struct explore_twin hand_over_twins[] = {
 	EXPLORE_TWIN_SWITCH("notify before uncharge", throw_notify_first),
-	EXPLORE_TWIN("relaxed look at waiters", RELAX, "budget_notify",
+	EXPLORE_TWIN("relaxed look at waiters", RELAX, "budget_has_waiters",
 		     "load"),
 	EXPLORE_TWIN("ticket left out", SKIP, "work_queue_kick", "add"),
 	EXPLORE_TWIN("push left out", SKIP, "work_queue_push", "cas"),

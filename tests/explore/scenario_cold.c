@@ -42,7 +42,7 @@ static void release(void *segment)
 	rcu_enter();
 	r = region_table_find(&allocator.table, segment, NULL);
 	explore_check(r);
-	slice = (uint32_t)(((uintptr_t)segment - (uintptr_t)r->base) /
+	slice = (uint32_t)(((uintptr_t)segment - (uintptr_t)region_base(r)) /
 			   SEG_MIN_BYTES);
 	explore_check(region_disown(r, slice));
 	class_pool_give(&pool, r, slice);
@@ -234,9 +234,9 @@ static void decommit_or_release(unsigned thread)
 }
 
 static const struct explore_twin release_twins[] = {
-	EXPLORE_TWIN("relaxed return", RELAX, "region_give", "cas"),
+	EXPLORE_TWIN("relaxed return", RELAX, "region_give_all", "cas"),
 	EXPLORE_TWIN("blind withdrawal", BLIND, "cold_withdraw", "cas"),
-	EXPLORE_TWIN("blind give", BLIND, "region_give", "cas"),
+	EXPLORE_TWIN("blind give", BLIND, "region_give_all", "cas"),
 	{ .name = NULL },
 };
 
@@ -366,7 +366,6 @@ static const struct explore_twin retire_twins[] = {
 	EXPLORE_TWIN("not closed before retiring", SKIP, "cold_close", "cas"),
 	EXPLORE_TWIN("closed in two steps", SPLIT, "cold_close", "cas"),
 	EXPLORE_TWIN("blind close", BLIND, "cold_close", "cas"),
-	EXPLORE_TWIN_SWITCH("no grace period", explore_throw_grace_period),
 	{ .name = NULL },
 };
 
@@ -451,7 +450,7 @@ static void nothing_became_cold(void)
 }
 
 static const struct explore_twin refused_twins[] = {
-	EXPLORE_TWIN("not put back", SKIP, "region_give", "cas"),
+	EXPLORE_TWIN("not put back", SKIP, "region_give_all", "cas"),
 	{ .name = NULL },
 };
 
@@ -550,15 +549,20 @@ static const struct explore_twin cool_twins[] = {
 	{ .name = NULL },
 };
 
-/* With it the region is all cold, and may go at once. */
+/* With it the region is all cold, and may go at once; and its struct is another
+ * region's while the one that cooled looks at its hints. */
 static void cool_or_retire(unsigned thread)
 {
+	struct taken t;
+
 	if (thread == 0) {
 		cool(held);
 		return;
 	}
 	class_pool_trim(&pool);
-	explore_keeper_run();
+	if (explore_keeper_run() &&
+	    class_pool_open(&pool, SLICES * SEG_MIN_BYTES, 1, &t) == OPEN_DONE)
+		use_and_release(t, thread);
 }
 
 static const struct explore_twin cool_and_go_twins[] = {
@@ -660,7 +664,7 @@ const struct explore_scenario explore_cold[] = {
 	  .post = all_goes, .twins = cool_twins },
 	{ .name = "cold: cooled against two retirers", .threads = 3,
 	  .setup = held_with_cold, .body = cool_or_retire,
-	  .post = retired_once, .twins = cool_and_go_twins },
+	  .post = all_goes, .twins = cool_and_go_twins },
 	{ .name = "cold: cooled against decommit and a cold take",
 	  .threads = 3, .setup = one_is_out, .body = cool_or_decommit,
 	  .post = all_goes, .twins = both_push_twins },

@@ -68,7 +68,7 @@ static void release(struct class_pool *cp, void *segment)
 	rcu_enter();
 	r = region_table_find(&allocator.table, segment, NULL);
 	explore_check(r && r->pool == cp);
-	slice = (uint32_t)(((uintptr_t)segment - (uintptr_t)r->base) /
+	slice = (uint32_t)(((uintptr_t)segment - (uintptr_t)region_base(r)) /
 			   SEG_MIN_BYTES);
 	explore_check(region_disown(r, slice));
 	class_pool_give(cp, r, slice);
@@ -143,10 +143,11 @@ static void wait_in_pool(unsigned thread)
 }
 
 static const struct explore_twin pool_twins[] = {
-	EXPLORE_TWIN("waiters not looked at", SKIP, "budget_notify", "load"),
-	EXPLORE_TWIN("relaxed look at waiters", RELAX, "budget_notify",
+	EXPLORE_TWIN("waiters not looked at", SKIP, "budget_has_waiters",
 		     "load"),
-	EXPLORE_TWIN("relaxed return", RELAX, "region_give", "cas"),
+	EXPLORE_TWIN("relaxed look at waiters", RELAX, "budget_has_waiters",
+		     "load"),
+	EXPLORE_TWIN("relaxed return", RELAX, "region_give_all", "cas"),
 	{ .name = NULL },
 };
 
@@ -186,7 +187,6 @@ static const struct explore_twin unmap_twins[] = {
 	EXPLORE_TWIN("wake not counted", SKIP, "budget_wake", "add"),
 	EXPLORE_TWIN("waiter not counted", SKIP, "budget_wait_begin",
 		     "add_seq"),
-	EXPLORE_TWIN_SWITCH("no grace period", explore_throw_grace_period),
 	{ .name = NULL },
 };
 
@@ -208,8 +208,7 @@ static void retire_or_take(unsigned thread)
 
 static const struct explore_twin take_twins[] = {
 	EXPLORE_TWIN("retire flag set late", SPLIT, "region_retire", "cas"),
-	EXPLORE_TWIN("relaxed return", RELAX, "region_give", "cas"),
-	EXPLORE_TWIN_SWITCH("no grace period", explore_throw_grace_period),
+	EXPLORE_TWIN("relaxed return", RELAX, "region_give_all", "cas"),
 	{ .name = NULL },
 };
 
@@ -266,7 +265,8 @@ static void open_or_look_up(unsigned thread)
 static const struct explore_twin open_twins[] = {
 	EXPLORE_TWIN("relaxed insertion", RELAX, "region_table_insert",
 		     "store"),
-	EXPLORE_TWIN("relaxed look-up", RELAX, "region_table_find", "load"),
+	EXPLORE_TWIN("relaxed look-up", RELAX, "region_table_entry",
+		     "load"),
 	EXPLORE_TWIN("leaf made twice", BLIND, "leaf_make", "cas"),
 	{ .name = NULL },
 };
@@ -323,7 +323,8 @@ static void wait_for_decommit(unsigned thread)
 }
 
 static const struct explore_twin decommit_twins[] = {
-	EXPLORE_TWIN("waiters not looked at", SKIP, "budget_notify", "load"),
+	EXPLORE_TWIN("waiters not looked at", SKIP, "budget_has_waiters",
+		     "load"),
 	EXPLORE_TWIN("waiter not counted", SKIP, "budget_wait_begin",
 		     "add_seq"),
 	EXPLORE_TWIN("uncharge left out", SKIP, "account_uncharge", "sub"),
@@ -349,8 +350,8 @@ static void one_was_served(void)
 }
 
 static const struct explore_twin decommit_take_twins[] = {
-	EXPLORE_TWIN("blind take", BLIND, "region_take", "cas"),
-	EXPLORE_TWIN("relaxed return", RELAX, "region_give", "cas"),
+	EXPLORE_TWIN("blind take", BLIND, "region_take_unused", "cas"),
+	EXPLORE_TWIN("relaxed return", RELAX, "region_give_all", "cas"),
 	{ .name = NULL },
 };
 

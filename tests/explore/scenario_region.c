@@ -13,11 +13,13 @@
 
 enum { SLICES = 3 };
 
-/* As region_own_bytes() lays them out. */
+/* As region_init() lays them out. */
 static struct {
 	struct region region;
 	struct atomic_u64 generations[SLICES];
 	struct atomic_u16 links[SLICES];
+	struct atomic_u16 owners[SLICES];
+	struct atomic_u64 stray_bits;
 } memory;
 
 static struct region *const region = &memory.region;
@@ -30,7 +32,7 @@ static void open_region(uint32_t slices, uint32_t taken)
 {
 	memset(&memory, 0, sizeof(memory));
 	memset(&winners, 0, sizeof(winners));
-	region_init(region, slices, taken);
+	region_init(region, memory.generations, slices, taken);
 	ptr_store_relaxed(&published, region);
 }
 
@@ -104,9 +106,9 @@ static void take_give_take(unsigned thread)
 
 static const struct explore_twin list_twins[] = {
 	EXPLORE_TWIN_SWITCH("tag left out", explore_throw_tag),
-	EXPLORE_TWIN("take in two steps", SPLIT, "region_take", "cas"),
-	EXPLORE_TWIN("blind take", BLIND, "region_take", "cas"),
-	EXPLORE_TWIN("blind give", BLIND, "region_give", "cas"),
+	EXPLORE_TWIN("take in two steps", SPLIT, "region_take_unused", "cas"),
+	EXPLORE_TWIN("blind take", BLIND, "region_take_unused", "cas"),
+	EXPLORE_TWIN("blind give", BLIND, "region_give_all", "cas"),
 	EXPLORE_TWIN("link left out", SKIP, "link_store", "store"),
 	{ .name = NULL },
 };
@@ -127,9 +129,9 @@ static void take_batch_give(unsigned thread)
 }
 
 static const struct explore_twin batch_twins[] = {
-	EXPLORE_TWIN("relaxed return", RELAX, "region_give", "cas"),
-	EXPLORE_TWIN("relaxed take", RELAX, "region_take", "cas"),
-	EXPLORE_TWIN("give in two steps", SPLIT, "region_give", "cas"),
+	EXPLORE_TWIN("relaxed return", RELAX, "region_give_all", "cas"),
+	EXPLORE_TWIN("relaxed take", RELAX, "region_take_unused", "cas"),
+	EXPLORE_TWIN("give in two steps", SPLIT, "region_give_all", "cas"),
 	{ .name = NULL },
 };
 
@@ -189,7 +191,7 @@ static const struct explore_twin retire_twins[] = {
 	EXPLORE_TWIN("retire flag set late", SPLIT, "region_retire", "cas"),
 	EXPLORE_TWIN("blind retire", BLIND, "region_retire", "cas"),
 	EXPLORE_TWIN("no retire flag", SKIP, "region_retire", "cas"),
-	EXPLORE_TWIN("relaxed return", RELAX, "region_give", "cas"),
+	EXPLORE_TWIN("relaxed return", RELAX, "region_give_all", "cas"),
 	EXPLORE_TWIN_SWITCH("no grace period", explore_throw_grace_period),
 	{ .name = NULL },
 };
@@ -218,7 +220,7 @@ static void one_retired_it(void)
 
 static const struct explore_twin give_twins[] = {
 	EXPLORE_TWIN("retire in two steps", SPLIT, "region_retire", "cas"),
-	EXPLORE_TWIN("relaxed return", RELAX, "region_give", "cas"),
+	EXPLORE_TWIN("relaxed return", RELAX, "region_give_all", "cas"),
 	EXPLORE_TWIN_SWITCH("no grace period", explore_throw_grace_period),
 	{ .name = NULL },
 };

@@ -16,6 +16,7 @@ static void make_slab(void)
 {
 	memset(&slab, 0, sizeof(slab));
 	slab.object_bytes = sizeof(struct slab_item);
+	slab.base_bits = 8;
 }
 
 /* The first of them is out, thread 1 holds it. */

@@ -349,7 +349,8 @@ static void wait_for_sibling(unsigned thread)
 
 static const struct explore_twin wait_twins[] = {
 	EXPLORE_TWIN_SWITCH("woken at the child", throw_notify_child_only),
-	EXPLORE_TWIN("waiters not looked at", SKIP, "budget_notify", "load"),
+	EXPLORE_TWIN("waiters not looked at", SKIP, "budget_has_waiters",
+		     "load"),
 	EXPLORE_TWIN("wake not counted", SKIP, "budget_wake", "add"),
 	EXPLORE_TWIN("relaxed look at the words", RELAX, "account_look",
 		     "load"),

@@ -131,6 +131,64 @@ static void read_twice(unsigned thread)
 	}
 }
 
+/* membarrier(2): one side calls it, and the other needs no order. */
+static void buffer_plain(unsigned thread)
+{
+	u64_store_relaxed(thread ? &y : &x, 1);
+	if (thread == 1)
+		os_membarrier();
+	seen[thread] = u64_load_relaxed(thread ? &x : &y);
+}
+
+static const struct explore_twin barrier_twins[] = {
+	EXPLORE_TWIN_SWITCH("no barrier", explore_throw_barrier),
+	{ .name = NULL },
+};
+
+/* A barrier before the store that it should order. */
+static void buffer_too_late(unsigned thread)
+{
+	if (thread == 1)
+		os_membarrier();
+	u64_store_relaxed(thread ? &y : &x, 1);
+	seen[thread] = u64_load_relaxed(thread ? &x : &y);
+}
+
+/* ... and one by a third, which is no barrier between any two operations. */
+static void buffer_beside(unsigned thread)
+{
+	if (thread == 2) {
+		os_membarrier();
+		return;
+	}
+	u64_store_relaxed(thread ? &y : &x, 1);
+	seen[thread] = u64_load_relaxed(thread ? &x : &y);
+}
+
+/* It is the other thread's barrier, too: what was before is seen. */
+static void pass_by_barrier(unsigned thread)
+{
+	if (thread == 0) {
+		u64_store_relaxed(&x, 1);
+		u64_store_relaxed(&y, 1);
+	} else if (u64_load_relaxed(&y)) {
+		os_membarrier();
+		explore_check(u64_load_relaxed(&x));
+	}
+}
+
+/* ... but plain data is not passed on. */
+static void pass_plain_by_barrier(unsigned thread)
+{
+	if (thread == 0) {
+		explore_write(&data, 42);
+		u64_store_relaxed(&x, 1);
+	} else if (u64_load_relaxed(&x)) {
+		os_membarrier();
+		explore_read(&data);
+	}
+}
+
 /* A seq_cst load may be done before an acquire-less one that precedes it. */
 static void pass_relaxed(unsigned thread)
 {
@@ -296,6 +354,19 @@ const struct explore_scenario explore_selftest[] = {
 	{ .name = "store buffering, release and acquire", .threads = 2,
 	  .setup = clear, .body = buffer_acq_rel, .post = one_saw_it,
 	  .must_fail = true },
+	{ .name = "store buffering, a barrier by one side", .threads = 2,
+	  .setup = clear, .body = buffer_plain, .post = one_saw_it,
+	  .twins = barrier_twins },
+	{ .name = "store buffering, the barrier too early", .threads = 2,
+	  .setup = clear, .body = buffer_too_late, .post = one_saw_it,
+	  .must_fail = true },
+	{ .name = "store buffering, the barrier beside", .threads = 3,
+	  .setup = clear, .body = buffer_beside, .post = one_saw_it,
+	  .must_fail = true },
+	{ .name = "barrier: what is before is seen", .threads = 2,
+	  .setup = clear, .body = pass_by_barrier, .twins = barrier_twins },
+	{ .name = "barrier: plain data is not passed on", .threads = 2,
+	  .setup = clear, .body = pass_plain_by_barrier, .must_fail = true },
 	{ .name = "message passing", .threads = 2, .setup = clear,
 	  .body = pass_message, .twins = message_twins },
 	{ .name = "message passing of plain data", .threads = 2,

@@ -35,6 +35,10 @@ unsigned explore_advices_left;
 bool explore_timeouts;
 uint64_t explore_now_ns[EXPLORE_THREADS];
 bool explore_no_grace_period;
+unsigned explore_barriers_left;
+unsigned explore_misuses_left;
+bool explore_new_addresses;
+static bool no_barrier;
 
 static const uint64_t tag_one = (uint64_t)1 << 30;
 uint64_t explore_tag_one = (uint64_t)1 << 30;
@@ -73,6 +77,11 @@ void explore_throw_grace_period(bool on)
 	explore_no_grace_period = on;
 }
 
+void explore_throw_barrier(bool on)
+{
+	no_barrier = on;
+}
+
 void world_reset(void)
 {
 	memset(arena, 0, arena_used);
@@ -83,6 +92,10 @@ void world_reset(void)
 	next_base = EXPLORE_FIRST_REGION;
 	explore_maps_left = 64;
 	explore_advices_left = 64;
+	explore_barriers_left = 64;
+	explore_misuses_left = 0;
+	explore_new_addresses = false;
+	thread_slot_drop(0);
 	explore_timeouts = false;
 	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
 		explore_now_ns[i] = 1;
@@ -178,7 +191,8 @@ void os_free(void *memory)
 /*
  * Regions are aligned to 2 MiB, and their slices are never touched: a mapping
  * is a range of addresses, with a race-checked cell for each system page.  Its
- * addresses are used again for the next one of its size, as the kernel does.
+ * addresses are used again for the next one of its size, as the kernel does, if
+ * not explore_new_addresses.
  */
 static bool is_region(size_t align)
 {
@@ -196,7 +210,8 @@ static void *map_region(size_t bytes, size_t align)
 {
 	struct mapping *m = mappings;
 
-	while (m->base && (m->mapped || m->bytes != bytes))
+	while (m->base && (m->mapped || m->bytes != bytes ||
+			   explore_new_addresses))
 		m++;
 	if (m == &mappings[MAPPINGS - 1] || bytes / PAGE > MAPPING_PAGES)
 		abort();
@@ -252,9 +267,12 @@ int os_unmap(void *base, size_t bytes)
 	return 0;
 }
 
-/* As a write of zeros: whoever still uses it races with that. */
+/* As a write of zeros: whoever still uses it races with that.  Of what is no
+ * region's, atomic objects that hold zeros: nothing. */
 int os_discard(void *base, size_t bytes)
 {
+	if (!mapping_of(base))
+		return 0;
 	if (explore_advices_left == 0)
 		return -ENOMEM;
 	explore_advices_left--;
@@ -308,6 +326,34 @@ void os_futex_wake_all(struct atomic_u32 *word)
 	for (unsigned i = 0; i < EXPLORE_THREADS; i++)
 		if (sleepers[i].word == word)
 			sleepers[i].woken = true;
+}
+
+/* ---- sections ---- */
+
+int os_membarrier_register(void)
+{
+	return 0;
+}
+
+/* Each other thread has its own moment for it, between two operations. */
+int os_membarrier(void)
+{
+	unsigned self = explore_thread();
+
+	if (explore_barriers_left == 0 && !no_barrier)
+		return -EPERM;
+	explore_barriers_left -= explore_barriers_left != 0;
+	explore_pause();
+	if (no_barrier || !engine.running)
+		return 0;
+	memory_barrier(self);
+	for (unsigned i = 0; i < engine.threads; i++)
+		if (i != self) {
+			memory_barrier(i);
+			engine_point();
+		}
+	memory_barrier(self);
+	return 0;
 }
 
 /* ---- RCU ---- */
@@ -432,4 +478,81 @@ uint64_t place_make_room(const struct place *place, struct class_pool *cp,
 	(void)cp;
 	(void)bytes;
 	return 0;
+}
+
+bool place_is_valid(enum seg_policy policy, int node)
+{
+	(void)policy;
+	(void)node;
+	return true;
+}
+
+bool place_choose(struct seg_pool *p, int class_index, enum seg_policy policy,
+		  int node, struct place *ret_place)
+{
+	(void)p;
+	(void)class_index;
+	(void)policy;
+	(void)node;
+	(void)ret_place;
+	return false;
+}
+
+void place_count_take(const struct place *place, struct class_pool *cp)
+{
+	(void)place;
+	(void)cp;
+}
+
+void place_count_give(struct class_pool *cp)
+{
+	(void)cp;
+}
+
+/* ---- what is told ---- */
+
+int pool_misuse(struct seg_pool *p, enum seg_misuse what, const void *address)
+{
+	(void)p;
+	if (explore_misuses_left == 0)
+		explore_fail("misuse %d of %p", what, address);
+	explore_misuses_left--;
+	return -ESTALE;
+}
+
+void pool_refused(struct seg_pool *p, struct class_pool *cp, size_t bytes,
+		  const struct limit_report *report)
+{
+	(void)p;
+	(void)cp;
+	(void)bytes;
+	(void)report;
+}
+
+/* ---- lib/thread_slots.c: one user ---- */
+
+static void *pointers[EXPLORE_THREADS];
+
+unsigned thread_slot_claim(void (*end)(void *))
+{
+	(void)end;
+	return 0;
+}
+
+void thread_slot_drop(unsigned slot)
+{
+	(void)slot;
+	memset(pointers, 0, sizeof(pointers));
+}
+
+bool thread_slot_set(unsigned slot, void *pointer)
+{
+	(void)slot;
+	pointers[explore_thread()] = pointer;
+	return true;
+}
+
+void *explore_thread_slot(unsigned slot)
+{
+	return slot == THREAD_SLOTS ? NULL : pointers[explore_thread()];
 }

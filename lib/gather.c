@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* See gather.h, and stash.h for the protocol and its argument. */
+#include "gather.h"
+
+#include <string.h>
+
+#include "claim.h"
+#include "load.h"
+#include "os.h"
+
+enum { CLOSED_MOST = 16 };	/* stashes that are taken away at a time */
+
+/* The explorer has little. */
+#ifndef GATHER_PATIENCE
+#define GATHER_PATIENCE 64	/* turns of other threads */
+#endif
+
+/* ---- claims ---- */
+
+/* Who asks for figures may look at what stands there: see stash.c, add(). */
+static void put_claim(struct claim *to, const struct claim *from)
+{
+	/* relaxed, both: as there */
+	ptr_store_relaxed(&to->region, ptr_load_relaxed(&from->region));
+	to->slice = from->slice;
+	to->owner = from->owner;
+	to->generation = from->generation;
+}
+
+/* As many as there is place for. */
+static uint32_t stand(struct stash *st, const struct claim *claims,
+		      uint32_t count)
+{
+	uint32_t at, room = 0;
+
+	section_enter(&st->section);
+	if (stash_is_open(st)) {
+		at = stash_claims(st);
+		room = STASH_CLAIMS - at < count ? STASH_CLAIMS - at : count;
+		for (uint32_t i = 0; i < room; i++)
+			put_claim(&st->claim[at + i], &claims[i]);
+		/* release -> add(): what stands there */
+		u32_store_release(&st->claim_count, at + room);
+	}
+	section_leave(&st->section);
+	return room;
+}
+
+/* By the thread. */
+static void take_out_own_claims(struct stash *st, struct load *load)
+{
+	load->claims = 0;
+	section_enter(&st->section);
+	if (stash_is_open(st))
+		load_claims(load, st);
+	section_leave(&st->section);
+}
+
+/* What is open stands there again, or strays; how many are not. */
+static uint32_t keep_open(struct allocator *a, struct stash *st,
+			  struct claim *open, uint32_t count)
+{
+	uint32_t again = stand(st, open, count);
+
+	return claims_settle_all(a, open + again, count - again, false);
+}
+
+/* In rounds, as long as only claims of before the barrier are there: who hears
+ * of a lost one may make others.  True: something is settled. */
+static bool settle_own(struct allocator *a, struct stash *st)
+{
+	uint32_t left = stash_claims(st), open = 0;
+	bool ordered = left && sections_barrier(), lost = false, any = false;
+	struct claim kept[STASH_BATCH];
+	struct load load;
+
+	while (left && ordered && !lost && open < STASH_BATCH) {
+		uint32_t more;
+
+		take_out_own_claims(st, &load);
+		if (!load.claims)
+			break;
+		left -= load.claims < left ? load.claims : left;
+		more = claims_settle(a, load.claim, load.claims, true, &lost);
+		any |= more < load.claims;
+		for (; more && open < STASH_BATCH; more--)
+			kept[open++] = load.claim[more - 1];
+		keep_open(a, st, load.claim, more);
+	}
+	keep_open(a, st, kept, open);
+	return any;
+}
+
+/* By number; or if they were all of this one's class, by their bytes. */
+static bool are_many(struct allocator *a, uint32_t count,
+		     const struct region *r)
+{
+	return count == STASH_CLAIMS ||
+	       count * r->slice_bytes >= budget_limit(a->budget) /
+					 STASH_CLAIM_SHARE;
+}
+
+void gather_claim(struct allocator *a, struct stash *st,
+		  const struct claim *claim)
+{
+	struct claim alone = *claim;
+	/* relaxed: our own */
+	const struct region *r = ptr_load_relaxed(&alone.region);
+
+	if (!st || !stand(st, claim, 1))
+		claims_settle_all(a, &alone, 1, sections_barrier());
+	else if (are_many(a, stash_claims(st), r))
+		settle_own(a, st);
+}
+
+/* ---- emptying ---- */
+
+/* By the thread, section by section. */
+static bool empty_own_class(struct stash *st, int class_index)
+{
+	bool any = false;
+	struct load load;
+
+	do {
+		load.count = 0;
+		section_enter(&st->section);
+		if (stash_is_open(st))
+			load_slices(&load, &st->magazine[class_index],
+				    STASH_BATCH);
+		section_leave(&st->section);
+		load_give(st->allocator, load.parked, load.count);
+		any |= load.count != 0;
+	} while (load.count);
+	return any;
+}
+
+static bool empty_own(struct stash *st)
+{
+	bool any = false;
+
+	for (int c = 0; c < SEG_CLASSES; c++)
+		any |= empty_own_class(st, c);
+	return any;
+}
+
+bool gather_own(struct allocator *a)
+{
+	struct stash *st = stash_of(&a->stashes);
+	bool any;
+
+	if (!st)
+		return false;
+	any = empty_own(st);
+	return settle_own(a, st) || any;
+}
+
+/* By who closed it, or by the thread that ends. */
+static bool empty_claims(struct allocator *a, struct stash *st)
+{
+	bool ordered = stash_claims(st) && sections_barrier();
+	bool any = false;
+	struct load load;
+
+	while (stash_claims(st)) {
+		load_claims(&load, st);
+		any |= claims_settle_all(a, load.claim, load.claims, ordered);
+	}
+	return any;
+}
+
+/* By who closed it; and the claims are taken along. */
+static bool empty(struct allocator *a, struct stash *st)
+{
+	bool any = false;
+	struct load load;
+
+	for (int c = 0; c < SEG_CLASSES; c++)
+		while (magazine_count(&st->magazine[c])) {
+			load_slices(&load, &st->magazine[c], STASH_BATCH);
+			load_give(a, load.parked, load.count);
+			any = true;
+		}
+	return empty_claims(a, st) || any;
+}
+
+/* What a stash's `closed` is. */
+enum { OPEN, CLOSED, WANTED };	/* by another one, who met it closed */
+
+/* False: another thread has it, and tells all who wait when it lets it go. */
+static bool close_it(struct stash *st)
+{
+	for (;;) {
+		uint32_t seen = OPEN;
+
+		/* seq_cst: acquire <- reopen(): what the one before did; load
+		 * after the store of waiters */
+		if (u32_cas_strong_seq_cst(&st->closed, &seen, CLOSED))
+			return true;
+		/* seq_cst: store of waiters before; -> reopen().  Retries only
+		 * when another thread closed or opened it */
+		if (seen == WANTED ||
+		    u32_cas_strong_seq_cst(&st->closed, &seen, WANTED))
+			return false;
+	}
+}
+
+/* True: somebody met it closed. */
+static bool reopen(struct stash *st)
+{
+	uint32_t closed = CLOSED;
+
+	/* seq_cst, both: release -> stash_is_open(), close_it(); before the
+	 * load of waiters */
+	if (u32_cas_strong_seq_cst(&st->closed, &closed, OPEN))
+		return false;
+	u32_store_seq_cst(&st->closed, OPEN); /* seq_cst: as above */
+	return true;
+}
+
+typedef bool visit_fn(struct allocator *a, struct stash *st);
+
+/* How threads in their sections are waited for. */
+enum await { NOT_AT_ALL, FOR_A_MOMENT, NOBODY_IS_THERE };
+
+static bool await(struct stash *st, enum await how)
+{
+	if (how == NOBODY_IS_THERE)
+		return true;
+	for (int i = 0; i < (how == FOR_A_MOMENT ? GATHER_PATIENCE : 0); i++) {
+		if (section_is_left(&st->section))
+			return true;
+		os_yield();
+	}
+	return section_is_left(&st->section);
+}
+
+/* Closes up to so many from a number on, and visits those.  Who waits is woken
+ * only if there is a reason: the caller may be one of them. */
+static bool visit_some(struct allocator *a, uint32_t first, uint32_t end,
+		       enum await how, visit_fn *visit)
+{
+	struct stash *closed[CLOSED_MOST];
+	uint32_t count = 0;
+	bool any = false, wanted = false;
+
+	for (uint32_t number = first; number < end; number++) {
+		struct stash *st = stash_at(&a->stashes, number);
+
+		if (st && close_it(st))
+			closed[count++] = st;
+	}
+	if (how == NOBODY_IS_THERE || sections_barrier())
+		for (uint32_t i = 0; i < count; i++)
+			if (await(closed[i], how))
+				any |= visit(a, closed[i]);
+	for (uint32_t i = 0; i < count; i++)
+		wanted |= reopen(closed[i]);
+	if (any || wanted)
+		budget_notify(a->budget);
+	return any;
+}
+
+static bool visit_all(struct allocator *a, enum await how, visit_fn *visit)
+{
+	uint32_t used = stashes_used(&a->stashes);
+	bool any = false;
+
+	for (uint32_t first = 1; first <= used; first += CLOSED_MOST) {
+		uint32_t end = first + CLOSED_MOST;
+
+		any |= visit_some(a, first, end <= used ? end : used + 1, how,
+				  visit);
+	}
+	return any;
+}
+
+static bool take_up_strays(struct allocator *a)
+{
+	bool any = claims_settle_strays(a);
+
+	if (any)
+		budget_notify(a->budget);
+	return any;
+}
+
+/* The caller's own needs no barrier, so it can't fail. */
+bool gather_all(struct allocator *a, bool patient)
+{
+	bool any = gather_own(a);
+
+	any |= visit_all(a, patient ? FOR_A_MOMENT : NOT_AT_ALL, empty);
+	return take_up_strays(a) || any;
+}
+
+void gather_last(struct allocator *a)
+{
+	visit_all(a, NOBODY_IS_THERE, empty);
+	take_up_strays(a);
+}
+
+/* ---- the keeper ---- */
+
+/* So far; what was taken and not released shows in what was filled in. */
+static uint64_t operations(const struct magazine *m)
+{
+	/* relaxed, both: our own for now */
+	return u64_load_relaxed(&m->releases) + u64_load_relaxed(&m->filled);
+}
+
+static bool empty_and_look(struct allocator *a, struct stash *st)
+{
+	bool any = empty(a, st), busy = false;
+
+	for (int c = 0; c < SEG_CLASSES; c++) {
+		struct magazine *m = &st->magazine[c];
+		uint64_t now = operations(m);
+
+		if (now == m->seen && m->room)
+			stash_drop_room(&a->stashes, st, c,
+					(size_t)SEG_MIN_BYTES << c);
+		busy |= now != m->seen;
+		m->seen = now;
+	}
+	/* relaxed: a hint */
+	if (busy)
+		u32_add_relaxed(&a->stashes.busy, 1);
+	return any;
+}
+
+void gather_idle(struct allocator *a)
+{
+	if (!stashes_used(&a->stashes))
+		return;
+	u32_store_relaxed(&a->stashes.busy, 0); /* relaxed: a hint */
+	visit_all(a, NOT_AT_ALL, empty_and_look);
+	take_up_strays(a);
+}
+
+/* ---- the pool ends ---- */
+
+static void unbind(struct stash *st)
+{
+	for (int c = 0; c < SEG_CLASSES; c++) {
+		magazine_bind(&st->magazine[c], NULL);
+		stash_drop_room(&st->allocator->stashes, st, c,
+				(size_t)SEG_MIN_BYTES << c);
+	}
+}
+
+void gather_unbind(struct allocator *a)
+{
+	uint32_t used = stashes_used(&a->stashes);
+
+	for (uint32_t number = 1; number <= used; number++) {
+		struct stash *st = stash_at(&a->stashes, number);
+
+		if (st && st->allocator)
+			unbind(st);
+	}
+}
+
+/* ---- the thread ends ---- */
+
+void gather_end(void *stash)
+{
+	struct stash *st = stash;
+	struct allocator *a = st->allocator;
+
+	empty_own(st);
+	settle_own(a, st);
+	budget_notify(a->budget);
+	st->used = false;
+	slab_put(&a->stashes.slab, &st->item);
+}
+
+/* The slice that a thread of the parent was about to have: it is nobody's. */
+static void drop_handed_out(struct stash *st)
+{
+	for (int c = 0; c < SEG_CLASSES; c++) {
+		struct magazine *m = &st->magazine[c];
+		uint32_t count = magazine_count(m);
+
+		/* relaxed, both: nobody else is there */
+		if (count && (u64_load_relaxed(
+				      m->parked[count - 1].generation) & 1))
+			u32_store_relaxed(&m->count, count - 1);
+	}
+}
+
+void gather_forked(struct allocator *a)
+{
+	uint32_t used = stashes_used(&a->stashes);
+	struct stash *own = stash_of(&a->stashes);
+
+	for (uint32_t number = 1; number <= used; number++) {
+		struct stash *st = stash_at(&a->stashes, number);
+
+		if (!st)
+			continue;
+		/* relaxed, both: nobody else is there */
+		u32_store_relaxed(&st->closed, 0);
+		if (st != own) {
+			u32_store_relaxed(&st->section.inside, 0);
+			drop_handed_out(st);
+		}
+	}
+}

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A stash: the slices that a thread keeps at hand, in a magazine for each class
+ * (after J. Bonwick and J. Adams, Magazines and Vmem, USENIX 2001), so that
+ * allocate and release touch no line that others write, and need no locked
+ * operation.  Here are the stashes and the two fast paths; fill.c goes to the
+ * regions, gather.c empties stashes from outside, claim.h is about slices that
+ * another thread releases.
+ *
+ * A parked slice is off its region's list and not handed out: its generation is
+ * even.  So its region can't retire, it stays charged, and its release a second
+ * time is found out as of any free slice.  A slice that comes from a stash has
+ * that for its owner until it is given back to its region.
+ *
+ * Only the thread touches its stash, in a section (section.h); or, while it is
+ * `closed`, who closed it, once the section was seen left.  Then the thread
+ * goes to the regions itself, so nobody waits for anybody.
+ *
+ * Guarantees:
+ * (M1) A parked slice is in one stash.  It gets there from a list of its region
+ *      (R1), by its owner's release or by a won claim; each has one winner.
+ * (M2) Of the releases of a slice that has an owner one wins.  The owner's
+ *      looks at the generation and changes it in one section, by plain stores;
+ *      others claim first, and wait for that section: see claim.h.
+ * (M3) What a thread parks is found by whoever waits for it: parking, then the
+ *      end of the section, then a look for those who wait; they count
+ *      themselves in before they close the stash.
+ * (M4) All stashes together have room for no more bytes than that: room is
+ *      reserved in one atomic number first.
+ * (M5) A thread that stops in a section keeps what is in its stash until it
+ *      goes on; nothing else waits for it.
+ * Why no double hand-out: see (M1); and the generation shows it (seg_die()).
+ * Progress: both fast paths are wait-free.
+ */
+#ifndef SEG_STASH_H
+#define SEG_STASH_H
+
+#include "assert.h"
+#include "poison.h"
+#include "region_table.h"
+#include "section.h"
+#include "seg.h"
+#include "slab.h"
+#include "thread_slots.h"
+
+struct allocator;
+struct class_pool;
+
+/* The explorer makes it small. */
+#ifndef STASH_MOST
+#define STASH_MOST 1024	/* slices of a class ... */
+#define STASH_BATCH 64	/* ... that come and go so many at a time */
+#endif
+#ifndef STASH_CLAIMS
+#define STASH_CLAIMS 512
+#endif
+enum {
+	STASH_NUMBERS = UINT16_MAX,
+	STASH_ROOM_FIRST = 8,
+	STASH_ROOM_SHARE = 8,	/* of the limit is room at most */
+	STASH_CLAIM_SHARE = 64,	/* so much is claimed at a time, about */
+};
+
+struct parked {
+	uintptr_t segment;	/* | PARKED_FRESH */
+	struct atomic_u64 *generation;
+};
+enum { PARKED_FRESH = 1 };	/* it was never handed out */
+
+/* The slices of one pool.  Others may read the figures, but not the room. */
+struct magazine {
+	_Alignas(CACHE_LINE) struct atomic_ptr pool;	/* changes while it is
+							 * empty */
+	struct atomic_u32 count;
+	uint32_t room;
+	struct atomic_u64 releases;	/* so far */
+	struct atomic_u64 filled;	/* less those that were taken out */
+	uint64_t seen;			/* the keeper's: see gather.c */
+	struct parked parked[STASH_MOST];
+};
+
+/* A slice that another stash owns, released by this thread. */
+struct claim {
+	struct atomic_ptr region;
+	uint32_t slice;
+	uint32_t owner;
+	uint64_t generation;	/* as it was claimed */
+};
+
+struct stash {
+	struct slab_item item;
+	struct section section;
+	struct atomic_u32 closed;
+	uint32_t number;		/* as an owner: the item's + 1 */
+	size_t tail_bytes;		/* as the allocator's */
+	struct allocator *allocator;
+	struct atomic_u32 claim_count;
+	bool used;			/* a thread's */
+	struct magazine magazine[SEG_CLASSES];
+	struct claim claim[STASH_CLAIMS];
+};
+
+/* All of an allocator. */
+struct stashes {
+	struct slab slab;
+	struct atomic_u32 slot;		/* thread_slots.h's */
+	struct allocator *allocator;	/* whose they are */
+	size_t tail_bytes;
+	uint64_t most_bytes;		/* 0: a share of the limit; a test's */
+	struct atomic_u64 room_bytes;
+	struct atomic_u32 busy;		/* threads, at the last look */
+	struct atomic_u32 strays;	/* claims that nobody has in hand */
+	struct atomic_u32 lost;		/* of these: not yet reported */
+};
+
+/* The calling thread's, or NULL. */
+static inline struct stash *stash_of(const struct stashes *all)
+{
+	/* relaxed: only where each thread's is */
+	return thread_slot_get(u32_load_relaxed(&all->slot));
+}
+
+/* Whether it is the owner's now.  In a section. */
+static inline bool stash_is_open(const struct stash *st)
+{
+	/* acquire <- gather.c, reopen() */
+	return __builtin_expect(!u32_load_acquire(&st->closed), 1);
+}
+
+/* A parked slice becomes the caller's. */
+static inline void stash_hand_out(const struct parked *at)
+{
+	/* relaxed: the owner's alone */
+	uint64_t generation = u64_load_relaxed(at->generation);
+
+	if (__builtin_expect(generation & 1, 0))
+		seg_die("parked slice is handed out: memory corrupted");
+	/* release -> pool_find_out(): the slice's owner */
+	u64_store_release(at->generation, generation + 1);
+}
+
+/* A slice of that pool, or of whichever it has if that is NULL: its address,
+ * | PARKED_FRESH; 0: none. */
+static inline __attribute__((always_inline)) uintptr_t
+stash_take(struct stash *st, const struct class_pool *cp, int class_index)
+{
+	struct magazine *m = &st->magazine[class_index];
+	uintptr_t segment = 0;
+	uint32_t count;
+
+	section_enter(&st->section);
+	/* Before all else: what is loaded earlier may be of another's time.
+	 * relaxed, both: our own */
+	if (__builtin_expect(stash_is_open(st), 1) &&
+	    __builtin_expect((count = u32_load_relaxed(&m->count)) != 0, 1) &&
+	    (!cp || ptr_load_relaxed(&m->pool) == cp)) {
+		struct parked *at = &m->parked[count - 1];
+
+		segment = at->segment;
+		stash_hand_out(at);
+		u32_store_relaxed(&m->count, count - 1); /* relaxed: our own */
+	}
+	section_leave(&st->section);
+	return segment;
+}
+
+/* Puts a slice on top, where `count` are so far.  In a section, open. */
+static inline void stash_push(struct magazine *m, uint32_t count,
+			      const void *segment,
+			      struct atomic_u64 *generation)
+{
+	m->parked[count] = (struct parked){ .segment = (uintptr_t)segment,
+					    .generation = generation };
+	u32_store_relaxed(&m->count, count + 1); /* relaxed: our own */
+}
+
+static inline uint32_t owner_of(const struct region *r, uint32_t slice)
+{
+	/* relaxed: acquired with the generation */
+	return u16_load_relaxed(&r->owners[slice]);
+}
+
+/* Whether it is the hand-out of a handle, if there is one. */
+static inline bool is_hand_out(const struct region *r, uint64_t generation,
+			       const struct seg_handle *handle)
+{
+	return !handle || (handle->generation == generation &&
+			   handle->region == region_serial(r));
+}
+
+/* The owner's release, in a section.  Of those who have the same handle one
+ * wins, and all know at once: the others claim, by a compare-exchange, too. */
+static inline bool stash_disown(struct atomic_u64 *at, uint64_t generation,
+				const struct seg_handle *handle)
+{
+	if (handle)
+		/* relaxed: nobody takes it from here but this thread, or by
+		 * `closed` */
+		return u64_cas_strong_relaxed(at, &generation, generation + 1);
+	u64_store_relaxed(at, generation + 1); /* relaxed: as above */
+	return true;
+}
+
+/* As below, in a section.  Where there is one node, all regions of a class are
+ * of one pool, and so is what is parked. */
+static inline __attribute__((always_inline)) bool
+stash_park(struct stash *st, const struct region_table *t, const void *segment,
+	   const struct seg_handle *handle)
+{
+	struct region *r = region_table_entry(t, segment);
+	struct magazine *m;
+	struct atomic_u64 *at;
+	uint64_t generation, slice;
+	uint32_t count;
+
+	if (__builtin_expect(!r || !stash_is_open(st), 0))
+		return false;
+	slice = region_slice_of(r, segment);
+	if (__builtin_expect(slice >= r->slices, 0))
+		return false;
+	m = (void *)((char *)st->magazine + r->magazine_at);
+	at = &r->generations[slice];
+	/* acquire <- stash_hand_out(), region_hand_out() */
+	generation = u64_load_acquire(at);
+	count = u32_load_relaxed(&m->count); /* relaxed: our own */
+	if (__builtin_expect(!generation_is_out(generation) ||
+			     owner_of(r, (uint32_t)slice) != st->number, 0) ||
+	    __builtin_expect(count >= m->room, 0) ||
+	    !is_hand_out(r, generation, handle) ||
+	    !stash_disown(at, generation, handle))
+		return false;
+	/* Before the slice can be taken again: its user's last access. */
+	poison_released((void *)(uintptr_t)segment, r->slice_bytes,
+			st->tail_bytes);
+	stash_push(m, count, segment, at);
+	/* relaxed, both: our own */
+	u64_store_relaxed(&m->releases, u64_load_relaxed(&m->releases) + 1);
+	return true;
+}
+
+/* Parks a segment of this stash's own, of that handle if it is not NULL; false:
+ * it is none, or there is no room, and nothing was done. */
+static inline __attribute__((always_inline)) bool
+stash_release(struct stash *st, const struct region_table *t,
+	      const void *segment, const struct seg_handle *handle)
+{
+	bool done;
+
+	section_enter(&st->section);
+	done = stash_park(st, t, segment, handle);
+	section_leave(&st->section);
+	return done;
+}
+
+/* ---- stash.c ---- */
+
+/* No thread has one yet, nor may. */
+void stashes_init(struct stashes *all, struct allocator *a, size_t tail_bytes);
+/* From now on they may, but where there is no barrier of the kernel's; `end` is
+ * called with that of a thread that ends. */
+void stashes_begin(struct stashes *all, void (*end)(void *stash));
+/* From now on no thread has one; waits for threads that end. */
+void stashes_leave(struct stashes *all);
+/* Gives the memory back; no slice is parked.  As slab_clear(). */
+bool stashes_clear(struct stashes *all);
+
+/* The calling thread's, made if need be; NULL: no memory, there are too
+ * many, or none at all.  A thread's first call takes a lock for a moment. */
+struct stash *stash_make(struct stashes *all);
+
+/* By its number as an owner, 1 to stashes_used(). */
+struct stash *stash_at(struct stashes *all, uint32_t number);
+uint32_t stashes_used(struct stashes *all);
+
+uint64_t stashes_bytes(struct stashes *all);
+
+/* What the stashes have of a pool. */
+struct stash_sum {
+	uint64_t parked, allocations, releases;
+};
+struct stash_sum stashes_sum(struct stashes *all, const struct class_pool *cp,
+			     int class_index);
+
+/* Room for one more slice, if the thread may have it: doubles it, from 8 on.
+ * In a section, open. */
+bool stash_grow(struct stashes *all, struct stash *st, int class_index,
+		size_t slice_bytes, uint64_t limit_bytes);
+/* Of a magazine that is empty. */
+void stash_drop_room(struct stashes *all, struct stash *st, int class_index,
+		     size_t slice_bytes);
+
+#endif
