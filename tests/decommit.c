@@ -453,10 +453,12 @@ static void test_what_is_refused_rests(void **state)
 	give(base);
 }
 
-/* Others are not kept from giving. */
+/* Others are not kept from giving.  The first one rests for 10 ms, which a
+ * machine that stands still may miss. */
 static void test_the_next_region_gives(void **state)
 {
 	char *first = open_region(SLICES), *second;
+	uint64_t began_ns = os_now_ns(), given;
 
 	(void)state;
 	fault_arm(FAULT_ADVISE, 1, 1);
@@ -466,7 +468,11 @@ static void test_the_next_region_gives(void **state)
 	second = open_region(SLICES);
 	for (int i = 1; i < SLICES; i++)
 		give(first + i * SLICE);
-	assert_int_equal(decommit(UINT64_MAX), REGION - SLICE);
+	given = decommit(UINT64_MAX);
+	if (given != REGION - SLICE) {
+		assert_int_equal(given, 2 * (REGION - SLICE));
+		assert_true(os_now_ns() - began_ns >= 10 * 1000 * 1000);
+	}
 	assert_int_equal(fault_disarm(), 1);
 	assert_equations();
 	give(first);
