@@ -9,7 +9,7 @@ void stashes_init(struct stashes *all, struct allocator *a, size_t tail_bytes)
 	all->allocator = a;
 	all->tail_bytes = tail_bytes;
 	all->slab.object_bytes = sizeof(struct stash);
-	all->slab.base_bits = 4;
+	all->slab.base_bits = 1;	/* each is large */
 	/* relaxed: nobody else is there */
 	u32_store_relaxed(&all->slot, THREAD_SLOTS);
 }

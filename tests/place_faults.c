@@ -145,18 +145,25 @@ static uint64_t run_scenario(uint64_t node_limit)
 	return run_destroy(&r);
 }
 
+/* ThreadSanitizer makes it 30 times slower; there, each fourth call. */
+#ifdef SEG_TSAN
+enum { STEP = 4 };
+#else
+enum { STEP = 1 };
+#endif
+
 static void sweep(enum fault_kind kind, uint64_t calls, uint64_t node_limit)
 {
 	uint64_t failed = 1;
 
-	for (uint64_t n = 1; failed; n++) {
+	for (uint64_t n = 1; failed; n += STEP) {
 		begin_machine(NULL);
 		fault_arm(kind, n, calls);
 		failed = run_scenario(node_limit);
 		assert_nothing_is_left();
 		end_machine(NULL);
 		if (!failed)
-			print_message("kind %d: %llu calls\n", (int)kind,
+			print_message("kind %d: up to %llu calls\n", (int)kind,
 				      (unsigned long long)n - 1);
 	}
 }
@@ -182,10 +189,11 @@ static void test_all_calls_from_one_on_fail(void **state)
 		sweep(kinds[i], FOR_EVER, 0);
 }
 
+/* But for barriers, which are the same ones. */
 static void test_the_same_with_budgets_of_nodes(void **state)
 {
 	(void)state;
-	for (int i = 0; i < KINDS; i++) {
+	for (int i = 0; i < KINDS - 1; i++) {
 		sweep(kinds[i], 1, NODE_LIMIT);
 		sweep(kinds[i], FOR_EVER, NODE_LIMIT);
 	}
