@@ -72,16 +72,15 @@ static inline unsigned counter_stripe(unsigned stripes)
 	return counter_slot() % stripes;
 }
 
-static inline void counter_add(struct counter *c)
-{
-	/* relaxed: counter */
-	u64_add_relaxed(&c->stripe[counter_stripe(COUNTER_STRIPES)].value, 1);
-}
-
 static inline void counter_add_many(struct counter *c, uint64_t by)
 {
 	/* relaxed: counter */
 	u64_add_relaxed(&c->stripe[counter_stripe(COUNTER_STRIPES)].value, by);
+}
+
+static inline void counter_add(struct counter *c)
+{
+	counter_add_many(c, 1);
 }
 
 static inline uint64_t counter_sum(const struct counter *c)

@@ -277,7 +277,6 @@ EXPLORE_RMW(u64, uint64_t, and, EXPLORE_AND)
 #define ptr_cas_strong_seq_cst(...) \
 	EXPLORE_OP(ptr, cas_strong, seq_cst, __VA_ARGS__)
 #define u32_add_relaxed(...) EXPLORE_OP(u32, add, relaxed, __VA_ARGS__)
-#define u32_add_acq_rel(...) EXPLORE_OP(u32, add, acq_rel, __VA_ARGS__)
 #define u32_add_seq_cst(...) EXPLORE_OP(u32, add, seq_cst, __VA_ARGS__)
 #define u32_sub_seq_cst(...) EXPLORE_OP(u32, sub, seq_cst, __VA_ARGS__)
 #define u64_add_relaxed(...) EXPLORE_OP(u64, add, relaxed, __VA_ARGS__)
