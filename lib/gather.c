@@ -234,6 +234,17 @@ static bool await(struct stash *st, enum await how)
 	return section_is_left(&st->section);
 }
 
+/* What another one has closed it will have emptied in a moment, too. */
+static bool close_awaiting(struct stash *st, enum await how)
+{
+	for (int i = 0; i < (how == FOR_A_MOMENT ? GATHER_PATIENCE : 0); i++) {
+		if (close_it(st))
+			return true;
+		os_yield();
+	}
+	return close_it(st);
+}
+
 /* Closes up to so many from a number on, and visits those.  Who waits is woken
  * only if there is a reason: the caller may be one of them. */
 static bool visit_some(struct allocator *a, uint32_t first, uint32_t end,
@@ -246,7 +257,7 @@ static bool visit_some(struct allocator *a, uint32_t first, uint32_t end,
 	for (uint32_t number = first; number < end; number++) {
 		struct stash *st = stash_at(&a->stashes, number);
 
-		if (st && close_it(st))
+		if (st && close_awaiting(st, how))
 			closed[count++] = st;
 	}
 	if (how == NOBODY_IS_THERE || sections_barrier())

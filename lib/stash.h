@@ -27,8 +27,8 @@
  *      themselves in before they close the stash.
  * (M4) All stashes together have room for no more bytes than that: room is
  *      reserved in one atomic number first.
- * (M5) A thread that stops in a section keeps what is in its stash until it
- *      goes on; nothing else waits for it.
+ * (M5) A thread that stops in a section, or while it empties stashes, keeps
+ *      what is in them until it goes on; nothing waits for it for long.
  * Why no double hand-out: see (M1); and the generation shows it (seg_die()).
  * Progress: both fast paths are wait-free.
  */
