@@ -278,6 +278,8 @@ struct seg_pool_options {
 	unsigned publish;		/* 1: while the pool exists, segstat(1)
 					   can read the figures of all budgets,
 					   pools and caches of the process */
+	unsigned no_thread;		/* 1: no thread is started for it; the
+					   caller calls seg_upkeep() */
 };
 
 /*
@@ -324,7 +326,7 @@ struct seg_pool_stats {
 /*
  * Makes a pool: all seven classes, all nodes, one budget.  Maps no region.
  * The first pool of a process starts the library's one thread, the last one
- * ends it.
+ * ends it; those with no_thread don't count.
  * Errors: -EINVAL options or ret_pool NULL, a size that is not valid, no
  * budget, an option out of its range or a node that there never was, or with
  * node_limit_bytes a budget at the 8th level; -ERANGE node_limit_bytes is none
@@ -354,6 +356,27 @@ SEG_API int seg_pool_destroy(struct seg_pool *pool);
  * Blocking: waits for a grace period.
  */
 SEG_API int seg_pool_trim(struct seg_pool *pool, uint64_t *ret_bytes);
+
+/*
+ * The library's own thread retires and unmaps regions, takes back what idle
+ * threads have cached, releases what caches deferred.  A process in which no
+ * pool or cache needs that thread, since all have no_thread, does this here,
+ * four times in the shortest decay_ms at least; a thread that waits at the
+ * limit does so, too.  Calls log and cache listener functions.
+ * ret_ms (may be NULL) gets in how many ms there may be something to do again;
+ * UINT_MAX: not before something is released, or the thread does it.
+ * Errors: -EDEADLK the caller is in a read section.
+ * Blocking: waits for a grace period, but not for another thread in here.
+ */
+SEG_API int seg_upkeep(unsigned *ret_ms);
+
+/*
+ * From now on no_thread means nothing in this process: the library's thread
+ * runs while a pool or cache exists.  For who did without it while the process
+ * had one thread only.
+ * Errors: -EAGAIN no thread to be had: nothing has changed.  Blocking.
+ */
+SEG_API int seg_upkeep_start(void);
 
 /* A region that few segments keep. */
 struct seg_sparse_region {

@@ -87,6 +87,8 @@ struct seg_cache_options {
 	unsigned migrate_after;		/* of pages: one that was read so many
 					   times in a row from one other memory
 					   node moves there; 0: none does */
+	unsigned no_thread;		/* 1: no thread is started for it; the
+					   caller calls seg_upkeep() */
 };
 
 /*

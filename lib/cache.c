@@ -57,7 +57,8 @@ static void report(struct reclaimer *r, struct seg_refusal *refusal,
 static bool options_are_valid(const struct seg_cache_options *o)
 {
 	return o->max_weight && o->max_weight <= CACHE_WEIGHT_MOST &&
-	       o->short_reads <= 1 && (o->listener || o->pages) &&
+	       o->short_reads <= 1 && o->no_thread <= 1 &&
+	       (o->listener || o->pages) &&
 	       (!o->migrate_after || o->pages) &&
 	       (!o->name || strlen(o->name) < CACHE_NAME_BYTES) &&
 	       o->log_level <= SEG_LOG_SEGMENT;
@@ -89,6 +90,7 @@ static void set_options(struct seg_cache *c, const struct seg_cache_options *o)
 	c->reclaimer.drain = cache_drain;
 	c->reclaimer.name = c->name;
 	c->duty.run = cache_flush_duty;
+	c->duty.no_thread = o->no_thread;
 	c->published.kind = PUBLISHED_CACHE;
 	c->published.bytes = sizeof(struct seg_cache_stats);
 	c->published.fill = cache_publish;

@@ -28,7 +28,8 @@ static struct {
 	pthread_t thread;
 	uintptr_t generation;		/* of the thread that may work */
 	struct atomic_u32 began;	/* the thread is past its start */
-	bool running;
+	struct atomic_u32 running;	/* 1: there is the thread */
+	bool wanted;			/* by all duties */
 } keeper = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static _Thread_local bool at_work;
@@ -94,6 +95,12 @@ static uint64_t run_duties(uint64_t now)
 	return soonest;
 }
 
+static uint64_t work(void)
+{
+	run_work();
+	return run_duties(os_now_ns());
+}
+
 /* One round of work; false when this thread has been replaced or ended. */
 static bool keeper_round(uintptr_t generation, uint64_t *ret_sleep_ns)
 {
@@ -101,10 +108,8 @@ static bool keeper_round(uintptr_t generation, uint64_t *ret_sleep_ns)
 
 	pthread_mutex_lock(&keeper.lock);
 	stay = keeper.generation == generation;
-	if (stay) {
-		run_work();
-		*ret_sleep_ns = run_duties(os_now_ns());
-	}
+	if (stay)
+		*ret_sleep_ns = work();
 	pthread_mutex_unlock(&keeper.lock);
 	return stay;
 }
@@ -142,6 +147,18 @@ static void await_start(void)
 	}
 }
 
+/* relaxed: under the lock; elsewhere it is a hint */
+static bool is_running(void)
+{
+	return u32_load_relaxed(&keeper.running);
+}
+
+/* Under the lock. */
+static void set_running(bool running)
+{
+	u32_store_relaxed(&keeper.running, running); /* relaxed: see above */
+}
+
 /* Under the lock. */
 static int start_thread(void)
 {
@@ -152,7 +169,7 @@ static int start_thread(void)
 			      (void *)keeper.generation);
 	if (!ret)
 		await_start();
-	keeper.running = !ret;
+	set_running(!ret);
 	return ret ? -EAGAIN : 0;
 }
 
@@ -170,7 +187,7 @@ static void fork_parent(void)
 	pthread_mutex_unlock(&keeper.lock);
 }
 
-/* If no thread can be had, deferred work waits for a flush. */
+/* If no thread can be had, deferred work waits for a flush, or a turn. */
 static void fork_child(void)
 {
 	rcu_after_fork_child();
@@ -180,7 +197,7 @@ static void fork_child(void)
 	for (struct keeper_duty *d = keeper.duties; d; d = d->next)
 		if (d->forked)
 			d->forked(d);
-	if (keeper.running)
+	if (is_running())
 		start_thread();
 	pthread_mutex_unlock(&keeper.lock);
 }
@@ -191,12 +208,26 @@ static void register_fork_handlers(void)
 }
 
 /* Nobody forks while the lock is taken, or the child could not take it. */
-static void take_lock(void)
+static void prepare_lock(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 	pthread_once(&once, register_fork_handlers);
+}
+
+static void take_lock(void)
+{
+	prepare_lock();
 	pthread_mutex_lock(&keeper.lock);
+}
+
+/* Under the lock. */
+static bool needs_thread(void)
+{
+	for (struct keeper_duty *d = keeper.duties; d; d = d->next)
+		if (keeper.wanted || !d->no_thread)
+			return true;
+	return false;
 }
 
 int keeper_join(struct keeper_duty *duty)
@@ -204,12 +235,24 @@ int keeper_join(struct keeper_duty *duty)
 	int ret = 0;
 
 	take_lock();
-	if (!keeper.running)
+	if (!is_running() && (keeper.wanted || !duty->no_thread))
 		ret = start_thread();
 	if (!ret) {
 		duty->next = keeper.duties;
 		keeper.duties = duty;
 	}
+	pthread_mutex_unlock(&keeper.lock);
+	return ret;
+}
+
+int keeper_start(void)
+{
+	int ret = 0;
+
+	take_lock();
+	if (keeper.duties && !is_running())
+		ret = start_thread();
+	keeper.wanted |= !ret;
 	pthread_mutex_unlock(&keeper.lock);
 	return ret;
 }
@@ -228,11 +271,11 @@ void keeper_leave(struct keeper_duty *duty)
 	while (*at != duty)
 		at = &(*at)->next;
 	*at = duty->next;
-	ends = !keeper.duties && keeper.running;
+	ends = is_running() && !needs_thread();
 	thread = keeper.thread;
 	if (ends) {
 		keeper.generation++;
-		keeper.running = false;
+		set_running(false);
 	}
 	pthread_mutex_unlock(&keeper.lock);
 	if (ends) {
@@ -259,6 +302,22 @@ void keeper_hold(void)
 void keeper_let_go(void)
 {
 	pthread_mutex_unlock(&keeper.lock);
+}
+
+/* Whoever finds the lock taken need not wait: somebody is at work. */
+uint64_t keeper_turn(void)
+{
+	uint64_t next = OS_FOREVER;
+
+	if (is_running())
+		return next;
+	prepare_lock();
+	if (pthread_mutex_trylock(&keeper.lock))
+		return KEEPER_RETRY_NS;
+	if (!is_running())
+		next = work();
+	pthread_mutex_unlock(&keeper.lock);
+	return next;
 }
 
 void keeper_flush(void)

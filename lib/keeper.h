@@ -7,8 +7,10 @@
  * memory on its way to the kernel is charged until then, and threads at the
  * limit would wait for the poll.  The keeper is woken by the push.
  *
- * It runs while there is at least one duty.  keeper_join/leave and
- * keeper_flush block, the rest is lock-free.
+ * It runs while there is a duty that needs it.  Where none does, since the
+ * process is to have no thread but its own, its work is done in turns that
+ * others take: keeper_turn().  keeper_join/leave, keeper_turn and keeper_flush
+ * block, the rest is lock-free.
  */
 #ifndef SEG_KEEPER_H
 #define SEG_KEEPER_H
@@ -25,11 +27,19 @@ struct keeper_duty {
 	uint64_t (*run)(struct keeper_duty *duty, uint64_t now_ns);
 	/* In the child of a fork, while nobody else is there; may be NULL. */
 	void (*forked)(struct keeper_duty *duty);
+	bool no_thread;		/* turns will do */
 };
 
 /* 0, or -EAGAIN if no thread can be had. */
 int keeper_join(struct keeper_duty *duty);
 void keeper_leave(struct keeper_duty *duty);
+
+/* From now on all duties need the thread.  0, or -EAGAIN as above. */
+int keeper_start(void);
+
+/* If there is no thread: does what it would do now, and returns when to come
+ * again, in ns; OS_FOREVER: nothing is to be done, or the thread does it. */
+uint64_t keeper_turn(void);
 
 /* Runs the work after a grace period that begins later than this call. */
 void keeper_defer(struct work *work);

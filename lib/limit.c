@@ -46,6 +46,7 @@
 
 #include "os.h"
 #include "pool.h"
+#include "rcu.h"
 
 enum {
 	OPEN_ROUNDS = 64,	/* tries to take while another thread maps */
@@ -463,6 +464,13 @@ static void pause_after(struct attempt *at, uint32_t ticket, uint64_t pause_ns)
 	at->now_ns = os_now_ns();
 }
 
+/* Where there is no keeper nobody else gives back what is on its way. */
+static void take_turn(void)
+{
+	if (!rcu_inside())
+		keeper_turn();
+}
+
 /* The last try comes after the deadline. */
 static void wait_for_any(struct attempt *at)
 {
@@ -488,6 +496,7 @@ static void wait_for_any(struct attempt *at)
 		if (at->now_ns >= at->deadline_ns)
 			continue;
 		asks = 0;
+		take_turn();
 		pause_after(at, ticket, pause_ns);
 		pause_ns = least(2 * pause_ns, PAUSE_MOST_NS);
 	}

@@ -53,6 +53,7 @@ static int options_complete(const struct seg_pool_options *theirs,
 	if (!options_get(o, sizeof(*o), theirs,
 			 offsetof(struct seg_pool_options, policy)) ||
 	    !o->budget || !publish_name_is_valid(o->name) || o->publish > 1 ||
+	    o->no_thread > 1 ||
 	    o->wait_ms < SEG_NO_WAIT || o->tail_bytes > SEG_MIN_BYTES ||
 	    (int)o->log_level < 0 || o->log_level > SEG_LOG_SEGMENT)
 		return -EINVAL;
@@ -166,6 +167,7 @@ static void pool_init(struct seg_pool *p, const struct seg_pool_options *o)
 	p->member.report = pool_report;
 	p->gathered_ns = os_now_ns();	/* there is nothing yet */
 	p->duty.run = pool_duty;
+	p->duty.no_thread = o->no_thread;
 	p->duty.forked = pool_forked;
 	p->published.kind = PUBLISHED_POOL;
 	p->published.bytes = (1 + SEG_CLASSES) * sizeof(struct seg_pool_stats);
