@@ -39,26 +39,25 @@ static int create_now(void)
 static void before_fork(void)
 {
 	pthread_mutex_lock(&lock);
+	if (now)
+		shared_before_fork(now);
 }
 
 static void after_fork_in_parent(void)
 {
+	if (now)
+		shared_after_fork(now);
 	pthread_mutex_unlock(&lock);
 }
 
 /* The caches of connections that the parent had open must not be used. */
 static void after_fork_in_child(void)
 {
-	if (now)
-		/* relaxed: there is no other thread */
-		atomic_store_explicit(&now->foreign, 1, memory_order_relaxed);
+	if (now) {
+		shared_forked(now);
+		shared_after_fork(now);
+	}
 	pthread_mutex_unlock(&lock);
-}
-
-/* relaxed: only a fork writes it, before there are threads */
-static bool is_foreign(struct shared *s)
-{
-	return atomic_load_explicit(&s->foreign, memory_order_relaxed);
 }
 
 static int module_init(void *arg)
@@ -89,12 +88,12 @@ static void module_shutdown(void *arg)
 	s = now;
 	/* Connections that are still open, against the rules, go on with it,
 	 * as they do with SQLite's own; so does the next xInit. */
-	if (s && !is_foreign(s) && shared_is_used(s))
+	if (s && !shared_is_foreign(s) && shared_is_used(s))
 		s = NULL;
 	else
 		now = NULL;
 	pthread_mutex_unlock(&lock);
-	if (s && !is_foreign(s))
+	if (s && !shared_is_foreign(s))
 		shared_destroy(s);
 	before.xShutdown(before.pArg);
 }
@@ -105,10 +104,11 @@ static sqlite3_pcache *module_create(int page_bytes, int extra_bytes,
 	struct tenant *t = NULL;
 
 	pthread_mutex_lock(&lock);
-	if (now && is_foreign(now)) {
+	if (now && shared_is_foreign(now)) {
 		now = NULL;
 		create_now();
 	}
+	shared_upkeep();
 	if (now)
 		t = tenant_create(now, page_bytes, extra_bytes, purgeable);
 	pthread_mutex_unlock(&lock);
@@ -119,7 +119,7 @@ static void module_cachesize(sqlite3_pcache *cache, int pages)
 {
 	struct tenant *t = (struct tenant *)cache;
 
-	if (!is_foreign(t->shared))
+	if (!shared_is_foreign(t->shared))
 		tenant_resize(t, pages > 0 ? (uint32_t)pages : 0);
 }
 
@@ -131,18 +131,13 @@ static int module_pagecount(sqlite3_pcache *cache)
 static sqlite3_pcache_page *module_fetch(sqlite3_pcache *cache,
 					 unsigned number, int create)
 {
-	struct tenant *t = (struct tenant *)cache;
-
-	return is_foreign(t->shared) ? NULL : tenant_fetch(t, number, create);
+	return tenant_fetch((struct tenant *)cache, number, create);
 }
 
 static void module_unpin(sqlite3_pcache *cache, sqlite3_pcache_page *page,
 			 int discard)
 {
-	struct tenant *t = (struct tenant *)cache;
-
-	if (!is_foreign(t->shared))
-		tenant_unpin(t, (struct page *)page, discard);
+	tenant_unpin((struct tenant *)cache, (struct page *)page, discard);
 }
 
 static void module_rekey(sqlite3_pcache *cache, sqlite3_pcache_page *page,
@@ -150,7 +145,7 @@ static void module_rekey(sqlite3_pcache *cache, sqlite3_pcache_page *page,
 {
 	struct tenant *t = (struct tenant *)cache;
 
-	if (!is_foreign(t->shared))
+	if (!shared_is_foreign(t->shared))
 		tenant_rename(t, (struct page *)page, from, to);
 }
 
@@ -158,7 +153,7 @@ static void module_truncate(sqlite3_pcache *cache, unsigned from)
 {
 	struct tenant *t = (struct tenant *)cache;
 
-	if (!is_foreign(t->shared))
+	if (!shared_is_foreign(t->shared))
 		tenant_truncate(t, from);
 }
 
@@ -166,7 +161,7 @@ static void module_destroy(sqlite3_pcache *cache)
 {
 	struct tenant *t = (struct tenant *)cache;
 
-	if (!is_foreign(t->shared))
+	if (!shared_is_foreign(t->shared))
 		tenant_destroy(t);
 }
 
@@ -174,7 +169,7 @@ static void module_shrink(sqlite3_pcache *cache)
 {
 	struct tenant *t = (struct tenant *)cache;
 
-	if (!is_foreign(t->shared))
+	if (!shared_is_foreign(t->shared))
 		tenant_shrink(t);
 }
 
@@ -270,7 +265,7 @@ int libseg_sqlite_stats(struct libseg_sqlite_stats *ret_stats)
 	if (!ret_stats || ret_stats->size != sizeof(st))
 		return ret;
 	pthread_mutex_lock(&lock);
-	if (now && !is_foreign(now)) {
+	if (now && !shared_is_foreign(now)) {
 		fill_stats(now, &st);
 		*ret_stats = st;
 		ret = SQLITE_OK;

@@ -3,6 +3,7 @@
 #include "shared.h"
 
 #include <stdlib.h>
+#include <sys/single_threaded.h>
 
 #include "tenant.h"
 
@@ -27,11 +28,13 @@ static int create_parts(struct shared *s, int wait_ms)
 					    .limit_bytes = s->limit };
 	struct seg_pool_options pool = { .size = sizeof(pool),
 					 .wait_ms = wait_ms,
-					 .tail_bytes = SHARED_TAIL_BYTES };
+					 .tail_bytes = SHARED_TAIL_BYTES,
+					 .no_thread = 1 };
 	struct seg_cache_options cache = { .size = sizeof(cache),
 					   .max_weight = s->limit,
 					   .listener = page_left,
-					   .name = "SQLite" };
+					   .name = "SQLite",
+					   .no_thread = 1 };
 	int ret = seg_budget_create(&limit, &s->budget);
 
 	if (ret)
@@ -41,6 +44,14 @@ static int create_parts(struct shared *s, int wait_ms)
 	if (ret)
 		return ret;
 	return seg_cache_create(&cache, &s->cache);
+}
+
+/* If it can't be started, the next one tries again. */
+void shared_upkeep(void)
+{
+	if (!__libc_single_threaded)
+		seg_upkeep_start();
+	seg_upkeep(NULL);
 }
 
 int shared_create(uint64_t limit, int wait_ms, struct shared **ret_shared)
@@ -105,14 +116,19 @@ uint32_t shared_join(struct shared *s, struct tenant *t)
 	return joined;
 }
 
+/* Nobody may come back for what is left when the last one went. */
 void shared_leave(struct shared *s, struct tenant *t)
 {
+	bool last;
+
 	pthread_mutex_lock(&s->lock);
-	s->joined--;
+	last = --s->joined == 0;
 	*t->link = t->next;
 	if (t->next)
 		t->next->link = t->link;
 	pthread_mutex_unlock(&s->lock);
+	if (last && __libc_single_threaded)
+		seg_pool_trim(s->pool, NULL);
 }
 
 bool shared_is_used(struct shared *s)
@@ -123,6 +139,24 @@ bool shared_is_used(struct shared *s)
 	used = s->joined != 0;
 	pthread_mutex_unlock(&s->lock);
 	return used;
+}
+
+void shared_before_fork(struct shared *s)
+{
+	pthread_mutex_lock(&s->lock);
+}
+
+void shared_after_fork(struct shared *s)
+{
+	pthread_mutex_unlock(&s->lock);
+}
+
+void shared_forked(struct shared *s)
+{
+	/* relaxed: there is no other thread */
+	atomic_store_explicit(&s->foreign, 1, memory_order_relaxed);
+	for (struct tenant *t = s->tenants; t; t = t->next)
+		tenant_forked(t);
 }
 
 uint64_t shared_room(struct shared *s)

@@ -39,8 +39,7 @@ struct shared {
 	/* counters, written by misses */
 	atomic_ulong recycled;
 	atomic_ulong refusals;
-	/* 1 in the child of a fork: nothing of it is to be used there */
-	atomic_uint foreign;
+	atomic_uint foreign;	/* 1: in the child of a fork */
 };
 
 /* A page of SQLite's: what lies beside its bytes. */
@@ -63,6 +62,22 @@ struct slots *shared_slots(struct shared *s, size_t bytes);
 uint32_t shared_join(struct shared *s, struct tenant *t);
 void shared_leave(struct shared *s, struct tenant *t);
 bool shared_is_used(struct shared *s);
+
+/* Around a fork, and in between in its child, where it is foreign from then on:
+ * nothing of it is to be used. */
+void shared_before_fork(struct shared *s);
+void shared_after_fork(struct shared *s);
+void shared_forked(struct shared *s);
+
+/* relaxed: only a fork writes it, before there are threads */
+static inline bool shared_is_foreign(struct shared *s)
+{
+	return atomic_load_explicit(&s->foreign, memory_order_relaxed);
+}
+
+/* What libseg's thread would do; that one is started only in a process that has
+ * threads, since malloc() and mutexes are faster in one that has none. */
+void shared_upkeep(void);
 
 /* How much SQLite may hold still: three quarters of the limit less what it
  * has.  The rest is for what it must have, and for slots and stubs. */

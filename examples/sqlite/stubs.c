@@ -6,10 +6,17 @@
 
 enum { FIRST_BUCKETS = 64, FIRST_CHUNKS = 4, DEAD_AT_LEAST = 64 };
 
+static void list_init(struct stub_list *list)
+{
+	list->end.older = list->end.newer = &list->end;
+}
+
 bool stubs_init(struct tenant *t)
 {
-	t->buckets = FIRST_BUCKETS;
-	t->bucket = calloc(t->buckets, sizeof(struct stub *));
+	t->mask = FIRST_BUCKETS - 1;
+	t->bucket = calloc(FIRST_BUCKETS, sizeof(struct stub *));
+	list_init(&t->resting);
+	list_init(&t->left);
 	return t->bucket != NULL;
 }
 
@@ -25,13 +32,13 @@ void stubs_end(struct tenant *t)
 static void double_buckets(struct tenant *t)
 {
 	struct stub **old = t->bucket, *s, *next;
-	uint32_t before = t->buckets;
+	uint32_t before = t->mask + 1;
 	struct stub **more = calloc((size_t)before * 2, sizeof(*more));
 
 	if (!more)
 		return;
 	t->bucket = more;
-	t->buckets = before * 2;
+	t->mask = before * 2 - 1;
 	for (uint32_t i = 0; i < before; i++)
 		for (s = old[i]; s; s = next) {
 			next = s->next;
@@ -113,14 +120,14 @@ struct stub *stub_take(struct tenant *t, const struct seg_alloc_options *how)
 	if (!s)
 		return NULL;
 	t->free = s->next;
-	if (t->stubs++ >= t->buckets)
+	if (t->stubs++ > t->mask)
 		double_buckets(t);
 	return s;
 }
 
 void stub_link(struct tenant *t, struct stub *s, uint32_t number)
 {
-	struct stub **bucket = &t->bucket[number & (t->buckets - 1)];
+	struct stub **bucket = &t->bucket[number & t->mask];
 
 	s->number = number;
 	s->next = *bucket;
@@ -129,7 +136,7 @@ void stub_link(struct tenant *t, struct stub *s, uint32_t number)
 
 void stub_unlink(struct tenant *t, struct stub *s)
 {
-	struct stub **at = &t->bucket[s->number & (t->buckets - 1)];
+	struct stub **at = &t->bucket[s->number & t->mask];
 
 	while (*at != s)
 		at = &(*at)->next;

@@ -23,4 +23,10 @@ static inline struct stub *stub_at(const struct tenant *t, uint32_t i)
 	return &t->chunk[i / STUB_CHUNK][i % STUB_CHUNK];
 }
 
+/* NULL: none. */
+static inline struct stub *stub_oldest(struct stub_list *list)
+{
+	return list->end.newer == &list->end ? NULL : list->end.newer;
+}
+
 #endif

@@ -10,6 +10,7 @@ enum {
 	RESTING_SHARE = 32,	/* of the limit, for what rests, of all */
 	ALIGN = 16,
 	INSIDE_MOST = 1024,	/* a page this small lies beside its extra */
+	UPKEEP_EVERY = 1024,	/* misses */
 	ROOM_EVERY = 16,	/* misses between two looks at all tenants, */
 	ROOM_PART = 64,		/* ... or when so much of the room is used */
 	SMALL_SHARE = 64	/* who holds less of the limit need not ask */
@@ -51,6 +52,7 @@ struct tenant *tenant_create(struct shared *s, int page_bytes, int extra_bytes,
 	t->page_bytes = (uint32_t)page_bytes;
 	t->extra_bytes = (uint32_t)extra_bytes;
 	t->purgeable = purgeable;
+	t->full = purgeable;
 	t->inside = page_bytes <= INSIDE_MOST;
 	t->slots = shared_slots(s, align(sizeof(struct page)) +
 				   align(t->extra_bytes) +
@@ -134,8 +136,7 @@ static void drop(struct tenant *t, struct stub *s)
 	if (s->state == STUB_HELD)
 		make_private(t, s);
 	if (s->state == STUB_PRIVATE) {
-		if (!s->resting)
-			tenant_count_held(t, (uint32_t)-1);
+		tenant_add(&t->near, (uint32_t)-1);
 		tenant_free_page(s->page);
 	} else {
 		/* Unless it was evicted. */
@@ -168,14 +169,15 @@ static void leave(struct tenant *t, struct stub *s)
 	stub_remove(&t->resting, s);
 	s->resting = 0;
 	s->state = STUB_LEFT;
+	tenant_add(&t->near, (uint32_t)-1);
 	stub_append(&t->left, s);
 	seg_unpin(&pin);
 }
 
 void tenant_rest_less(struct tenant *t, uint64_t most)
 {
-	while (t->resting.count > most)
-		leave(t, t->resting.oldest);
+	while (tenant_load(&t->resting.count) > most)
+		leave(t, stub_oldest(&t->resting));
 }
 
 /* The oldest of those in the cache, which it leaves; or NULL. */
@@ -184,7 +186,7 @@ static struct page *recycle_left(struct tenant *t)
 	struct stub *s;
 	void *page = NULL;
 
-	while (!page && (s = t->left.oldest)) {
+	while (!page && (s = stub_oldest(&t->left))) {
 		if (seg_cache_take(t->shared->cache, key_of(t, s->number),
 				   &page))
 			page = NULL;	/* evicted before */
@@ -197,7 +199,7 @@ static struct page *recycle_left(struct tenant *t)
 /* Of those that rest. */
 static struct page *recycle_resting(struct tenant *t)
 {
-	struct stub *s = t->resting.oldest;
+	struct stub *s = stub_oldest(&t->resting);
 	struct page *page;
 
 	if (!s)
@@ -205,6 +207,7 @@ static struct page *recycle_resting(struct tenant *t)
 	if (s->state == STUB_HELD)
 		make_private(t, s);
 	page = s->page;
+	tenant_add(&t->near, (uint32_t)-1);
 	stub_unlink(t, s);
 	stub_give(t, s);
 	return page;
@@ -261,8 +264,10 @@ static bool may_grow(struct tenant *t, struct seg_alloc_options *how)
 /* Nobody is waited for while pages of its own rest; NULL: none does now. */
 static struct page *new_page_before_waiting(struct tenant *t)
 {
-	struct page *page = t->resting.count ? new_page(t, &at_once) : NULL;
+	struct page *page = NULL;
 
+	if (stub_oldest(&t->resting))
+		page = new_page(t, &at_once);
 	if (!page)
 		tenant_rest_less(t, 0);
 	return page;
@@ -292,12 +297,20 @@ static struct stub *find_stub(struct tenant *t, int create,
 {
 	struct stub *s = NULL;
 
-	if (create == 2 && t->resting.count) {
+	if (create == 2 && stub_oldest(&t->resting)) {
 		s = stub_take(t, &at_once);
 		if (!s)
 			tenant_rest_less(t, 0);
 	}
 	return s ? s : stub_take(t, how);
+}
+
+static void count_miss(struct tenant *t)
+{
+	if (++t->misses < UPKEEP_EVERY)
+		return;
+	t->misses = 0;
+	shared_upkeep();
 }
 
 static struct page *make(struct tenant *t, uint32_t number, int create)
@@ -306,6 +319,7 @@ static struct page *make(struct tenant *t, uint32_t number, int create)
 	struct page *page = find_page(t, create, &how);
 	struct stub *s = page ? find_stub(t, create, &how) : NULL;
 
+	count_miss(t);
 	if (!s) {
 		if (page)
 			tenant_free_page(page);
@@ -319,7 +333,7 @@ static struct page *make(struct tenant *t, uint32_t number, int create)
 	stub_link(t, s, number);
 	page->stub = s;
 	*(void **)page->sqlite.pExtra = NULL;
-	tenant_count_held(t, 1);
+	tenant_add(&t->near, 1);
 	if (number > t->highest)
 		t->highest = number;
 	return page;
@@ -330,10 +344,12 @@ sqlite3_pcache_page *tenant_fetch_slowly(struct tenant *t, struct stub *s,
 {
 	struct page *page;
 
+	if (shared_is_foreign(t->shared))
+		return NULL;
 	if (s && !seg_pin_again(&s->pin, &s->pin)) {
 		stub_remove(&t->left, s);
 		s->state = STUB_HELD;
-		tenant_count_held(t, 1);
+		tenant_add(&t->near, 1);
 		return &s->page->sqlite;
 	}
 	if (s) {
@@ -348,8 +364,17 @@ sqlite3_pcache_page *tenant_fetch_slowly(struct tenant *t, struct stub *s,
 
 void tenant_unpin_slowly(struct tenant *t, struct stub *s, bool discard)
 {
-	if (discard || t->purgeable)
+	if (!shared_is_foreign(t->shared) && (discard || t->purgeable))
 		drop(t, s);
+}
+
+void tenant_forked(struct tenant *t)
+{
+	static struct stub *nothing;
+
+	t->bucket = &nothing;
+	t->mask = 0;
+	t->full = 0;
 }
 
 void tenant_rename(struct tenant *t, struct page *page, uint32_t from,
@@ -391,6 +416,7 @@ void tenant_truncate(struct tenant *t, uint32_t from)
 			if ((s = tenant_find(t, i)))
 				drop(t, s);
 	t->highest = from ? from - 1 : 0;
+	shared_upkeep();
 }
 
 void tenant_resize(struct tenant *t, uint32_t most)
@@ -398,6 +424,7 @@ void tenant_resize(struct tenant *t, uint32_t most)
 	struct page *page;
 
 	t->most = most;
+	t->full = t->purgeable ? most + (most < UINT32_MAX) : 0;
 	while (t->purgeable && tenant_pages(t) > most &&
 	       (page = recycle(t)))
 		tenant_free_page(page);
@@ -411,4 +438,5 @@ void tenant_shrink(struct tenant *t)
 		if (s->state == STUB_LEFT || s->resting)
 			drop(t, s);
 	}
+	shared_upkeep();
 }

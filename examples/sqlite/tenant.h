@@ -39,10 +39,10 @@ struct stub {
 	uint8_t resting;	/* 1: SQLite let go of it a moment ago */
 };
 
-/* In the order in which SQLite let go of them. */
+/* In the order in which SQLite let go of them: a ring, whose end is none. */
 struct stub_list {
-	struct stub *oldest, *newest;
-	uint32_t count;
+	struct stub end;	/* newer: the oldest; older: the newest */
+	atomic_uint count;	/* others read it */
 };
 
 enum { STUB_CHUNK = SEG_MIN_BYTES / sizeof(struct stub) };
@@ -60,9 +60,10 @@ struct tenant {
 	struct tenant *next, **link;
 	/* written by the connection */
 	struct stub **bucket;
-	uint32_t buckets;	/* a power of two */
+	uint32_t mask;		/* buckets less 1; a power of two less 1 */
 	uint32_t stubs;		/* that are not free */
 	uint32_t most;		/* pages, as SQLite wants it */
+	uint32_t full;		/* most + 1; 0: none is let go of */
 	uint32_t highest;	/* number of a page so far */
 	struct stub **chunk;	/* arrays of STUB_CHUNK */
 	uint32_t chunks;
@@ -71,8 +72,9 @@ struct tenant {
 	uint64_t most_resting;
 	uint64_t room;		/* of shared_room(), asked for now and then */
 	uint32_t room_good_for;		/* misses */
+	uint32_t misses;	/* since the last upkeep */
 	/* read by others */
-	atomic_uint held;	/* pages that SQLite holds */
+	atomic_uint near;	/* pages that SQLite holds, or that rest */
 	/* written by all: pages that there are, and 1 for the connection */
 	atomic_uint references;
 };
@@ -97,6 +99,9 @@ void tenant_resize(struct tenant *t, uint32_t most);
 /* All that SQLite does not hold. */
 void tenant_shrink(struct tenant *t);
 
+/* In the child of a fork: all calls take the slow way, and do nothing. */
+void tenant_forked(struct tenant *t);
+
 /* Any thread: frees what the cache, or the tenant, has let go of. */
 void tenant_free_page(struct page *page);
 
@@ -106,52 +111,65 @@ static inline uint32_t tenant_pages(struct tenant *t)
 	return atomic_load_explicit(&t->references, memory_order_relaxed) - 1;
 }
 
-static inline uint32_t tenant_held(struct tenant *t)
+/* What only the connection writes, and others read for a sum. */
+static inline uint32_t tenant_load(atomic_uint *count)
 {
-	/* relaxed: only the connection writes it */
-	return atomic_load_explicit(&t->held, memory_order_relaxed);
+	/* relaxed: a number that may be old */
+	return atomic_load_explicit(count, memory_order_relaxed);
 }
 
-static inline void tenant_count_held(struct tenant *t, uint32_t more)
+static inline uint32_t tenant_add(atomic_uint *count, uint32_t more)
 {
-	/* relaxed: only the connection writes it; others read a sum */
-	atomic_store_explicit(&t->held, tenant_held(t) + more,
-			      memory_order_relaxed);
+	more += tenant_load(count);
+	/* relaxed: as above */
+	atomic_store_explicit(count, more, memory_order_relaxed);
+	return more;
+}
+
+/* Pages that SQLite holds; of another one about so many. */
+static inline uint32_t tenant_held(struct tenant *t)
+{
+	uint32_t near = tenant_load(&t->near);
+	uint32_t resting = tenant_load(&t->resting.count);
+
+	return near > resting ? near - resting : 0;
 }
 
 static inline uint64_t tenant_pinned_bytes(struct tenant *t)
 {
-	/* relaxed: a sum that may be old */
-	return (uint64_t)t->weight *
-	       atomic_load_explicit(&t->held, memory_order_relaxed);
+	return (uint64_t)t->weight * tenant_held(t);
 }
 
 static inline struct stub *tenant_find(const struct tenant *t, uint32_t number)
 {
-	struct stub *s = t->bucket[number & (t->buckets - 1)];
+	struct stub *s = t->bucket[number & t->mask];
 
 	while (s && s->number != number)
 		s = s->next;
 	return s;
 }
 
-static inline void stub_append(struct stub_list *list, struct stub *s)
+/* Returns how many there are now. */
+static inline uint32_t stub_append(struct stub_list *list, struct stub *s)
 {
-	s->newer = NULL;
-	s->older = list->newest;
-	*(s->older ? &s->older->newer : &list->oldest) = s;
-	list->newest = s;
-	list->count++;
+	struct stub *newest = list->end.older;
+
+	s->newer = &list->end;
+	s->older = newest;
+	newest->newer = s;
+	list->end.older = s;
+	return tenant_add(&list->count, 1);
 }
 
 static inline void stub_remove(struct stub_list *list, struct stub *s)
 {
-	*(s->older ? &s->older->newer : &list->oldest) = s->newer;
-	*(s->newer ? &s->newer->older : &list->newest) = s->older;
-	list->count--;
+	s->older->newer = s->newer;
+	s->newer->older = s->older;
+	tenant_add(&list->count, (uint32_t)-1);
 }
 
-/* The way of most calls: to what SQLite has, or what rests. */
+/* The way of most calls: to what SQLite has, or what rests.  In the child of a
+ * fork it ends where nothing is found. */
 static inline sqlite3_pcache_page *tenant_fetch(struct tenant *t,
 						uint32_t number, int create)
 {
@@ -162,7 +180,6 @@ static inline sqlite3_pcache_page *tenant_fetch(struct tenant *t,
 	if (s->resting) {
 		s->resting = 0;
 		stub_remove(&t->resting, s);
-		tenant_count_held(t, 1);
 	}
 	return &s->page->sqlite;
 }
@@ -172,14 +189,12 @@ static inline void tenant_unpin(struct tenant *t, struct page *page,
 {
 	struct stub *s = page->stub;
 
-	if (discard || !t->purgeable || tenant_pages(t) > t->most) {
+	if (discard || tenant_pages(t) >= t->full) {
 		tenant_unpin_slowly(t, s, discard);
 		return;
 	}
 	s->resting = 1;
-	stub_append(&t->resting, s);
-	tenant_count_held(t, (uint32_t)-1);
-	if (t->resting.count > t->most_resting)
+	if (stub_append(&t->resting, s) > t->most_resting)
 		tenant_rest_less(t, t->most_resting);
 }
 
