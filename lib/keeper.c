@@ -29,7 +29,7 @@ static struct {
 	uintptr_t generation;		/* of the thread that may work */
 	struct atomic_u32 began;	/* the thread is past its start */
 	struct atomic_u32 running;	/* 1: there is the thread */
-	bool wanted;			/* by all duties */
+	struct atomic_u32 wanted;	/* 1: by all duties, for ever */
 } keeper = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static _Thread_local bool at_work;
@@ -222,10 +222,17 @@ static void take_lock(void)
 }
 
 /* Under the lock. */
+static bool is_wanted(const struct keeper_duty *d)
+{
+	/* relaxed: under the lock */
+	return u32_load_relaxed(&keeper.wanted) || !d->no_thread;
+}
+
+/* Under the lock. */
 static bool needs_thread(void)
 {
 	for (struct keeper_duty *d = keeper.duties; d; d = d->next)
-		if (keeper.wanted || !d->no_thread)
+		if (is_wanted(d))
 			return true;
 	return false;
 }
@@ -235,7 +242,7 @@ int keeper_join(struct keeper_duty *duty)
 	int ret = 0;
 
 	take_lock();
-	if (!is_running() && (keeper.wanted || !duty->no_thread))
+	if (!is_running() && is_wanted(duty))
 		ret = start_thread();
 	if (!ret) {
 		duty->next = keeper.duties;
@@ -249,10 +256,14 @@ int keeper_start(void)
 {
 	int ret = 0;
 
+	/* relaxed: it is not taken back, so there is no need to wait */
+	if (u32_load_relaxed(&keeper.wanted) && is_running())
+		return ret;
 	take_lock();
 	if (keeper.duties && !is_running())
 		ret = start_thread();
-	keeper.wanted |= !ret;
+	if (!ret)
+		u32_store_relaxed(&keeper.wanted, 1); /* relaxed: as above */
 	pthread_mutex_unlock(&keeper.lock);
 	return ret;
 }
