@@ -361,8 +361,9 @@ SEG_API int seg_pool_trim(struct seg_pool *pool, uint64_t *ret_bytes);
  * The library's own thread retires and unmaps regions, takes back what idle
  * threads have cached, releases what caches deferred.  A process in which no
  * pool or cache needs that thread, since all have no_thread, does this here,
- * four times in the shortest decay_ms at least; a thread that waits at the
- * limit does so, too.  Calls log and cache listener functions.
+ * four times in the shortest decay_ms at least; whoever is at the limit does
+ * so, too, until others' read sections have ended, whatever its deadline.
+ * Calls log and cache listener functions.
  * ret_ms (may be NULL) gets in how many ms there may be something to do again;
  * UINT_MAX: not before something is released, or the thread does it.
  * Errors: -EDEADLK the caller is in a read section.
@@ -374,7 +375,9 @@ SEG_API int seg_upkeep(unsigned *ret_ms);
  * From now on no_thread means nothing in this process: the library's thread
  * runs while a pool or cache exists.  For who did without it while the process
  * had one thread only.
- * Errors: -EAGAIN no thread to be had: nothing has changed.  Blocking.
+ * Errors: -EAGAIN no thread to be had; -EDEADLK the caller is in a read
+ * section, or in a callback of the library's work.  Nothing has changed then.
+ * Blocking.
  */
 SEG_API int seg_upkeep_start(void);
 

@@ -56,12 +56,12 @@ enum seg_cause {
  * while it is pinned, with no lock held: it releases the value (of a cache of
  * pages: it is only told, before the page is released).  In the thread that
  * made it leave: who puts, unpins, removes, shrinks, drains, or meets the
- * limit; in a cache with short_reads in the library's own thread, or one that
- * trims, drains or destroys, after a grace period, and then under the rules of
- * seg_log_fn.  It may use any cache and pool, but an allocation made while the
- * limit is being met, or by the library's own thread, asks no cache.  What an
- * unpin in it makes leave the same cache follows when it has returned.  It
- * can't be cancelled.
+ * limit; in a cache with short_reads in the library's own thread (or see
+ * seg_upkeep()), or one that trims, drains or destroys, after a grace period,
+ * and then under the rules of seg_log_fn.  It may use any cache and pool, but
+ * an allocation made while the limit is being met, or by the library's own
+ * thread, asks no cache.  What an unpin in it makes leave the same cache
+ * follows when it has returned.  It can't be cancelled.
  */
 typedef void seg_cache_listener_fn(void *ctx, uint64_t key, void *value,
 				   uint64_t weight, enum seg_cause cause);

@@ -260,6 +260,7 @@ int seg_budget_set_limit(struct seg_budget *b, uint64_t limit_bytes)
 		charged = budget_word_charged(budget_look(b));
 		if (charged > limit_bytes)
 			budget_shrink(b, charged - limit_bytes);
+		keeper_help();	/* that may be on its way */
 		if (!try_limit(b, limit_bytes))
 			return -EBUSY;
 	}

@@ -83,7 +83,7 @@ static void run_work(void)
 
 static uint64_t run_duties(uint64_t now)
 {
-	uint64_t soonest = keeper.retry ? KEEPER_RETRY_NS : OS_FOREVER;
+	uint64_t soonest = OS_FOREVER;
 
 	at_work = true;
 	for (struct keeper_duty *d = keeper.duties; d; d = d->next) {
@@ -95,10 +95,13 @@ static uint64_t run_duties(uint64_t now)
 	return soonest;
 }
 
+/* What the duties defer is done, too. */
 static uint64_t work(void)
 {
+	uint64_t next = run_duties(os_now_ns());
+
 	run_work();
-	return run_duties(os_now_ns());
+	return keeper.retry && next > KEEPER_RETRY_NS ? KEEPER_RETRY_NS : next;
 }
 
 /* One round of work; false when this thread has been replaced or ended. */
@@ -327,8 +330,19 @@ uint64_t keeper_turn(void)
 		return KEEPER_RETRY_NS;
 	if (!is_running())
 		next = work();
+	if (!work_queue_is_empty(&keeper.queue))
+		next = 0;
 	pthread_mutex_unlock(&keeper.lock);
 	return next;
+}
+
+bool keeper_help(void)
+{
+	if (is_running())
+		return false;
+	if (!rcu_inside())
+		keeper_turn();
+	return true;
 }
 
 void keeper_flush(void)

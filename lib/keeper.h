@@ -41,6 +41,10 @@ int keeper_start(void);
  * again, in ns; OS_FOREVER: nothing is to be done, or the thread does it. */
 uint64_t keeper_turn(void);
 
+/* The same for who needs what is on its way, unless in a read section.  False:
+ * there is a thread. */
+bool keeper_help(void);
+
 /* Runs the work after a grace period that begins later than this call. */
 void keeper_defer(struct work *work);
 

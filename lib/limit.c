@@ -46,7 +46,6 @@
 
 #include "os.h"
 #include "pool.h"
-#include "rcu.h"
 
 enum {
 	OPEN_ROUNDS = 64,	/* tries to take while another thread maps */
@@ -424,11 +423,14 @@ static bool has_reclaimers(const struct seg_budget *b)
 	return b != NULL;
 }
 
-/* A cache gives nothing for a moment while another thread evicts from it. */
+/* A cache gives nothing for a moment while another thread evicts from it.  And
+ * where there is no keeper nobody else brings what is on its way. */
 static void reclaim_and_try(struct attempt *at)
 {
 	for (int round = 0; round < RECLAIM_ROUNDS; round++) {
-		if (!reclaim(at)) {
+		bool given = reclaim(at);
+
+		if (!keeper_help() && !given) {
 			if (!has_reclaimers(at->budget))
 				return;
 			os_yield();
@@ -464,13 +466,6 @@ static void pause_after(struct attempt *at, uint32_t ticket, uint64_t pause_ns)
 	at->now_ns = os_now_ns();
 }
 
-/* Where there is no keeper nobody else gives back what is on its way. */
-static void take_turn(void)
-{
-	if (!rcu_inside())
-		keeper_turn();
-}
-
 /* The last try comes after the deadline. */
 static void wait_for_any(struct attempt *at)
 {
@@ -496,7 +491,7 @@ static void wait_for_any(struct attempt *at)
 		if (at->now_ns >= at->deadline_ns)
 			continue;
 		asks = 0;
-		take_turn();
+		keeper_help();
 		pause_after(at, ticket, pause_ns);
 		pause_ns = least(2 * pause_ns, PAUSE_MOST_NS);
 	}

@@ -30,5 +30,7 @@ int seg_upkeep(unsigned *ret_ms)
 
 int seg_upkeep_start(void)
 {
+	if (rcu_inside() || keeper_at_work())
+		return -EDEADLK;
 	return keeper_start();
 }

@@ -33,6 +33,12 @@ void work_queue_kick(struct work_queue *q);
 /* All work, oldest first; NULL if there is none. */
 struct work *work_queue_take_all(struct work_queue *q);
 
+/* As of now. */
+static inline bool work_queue_is_empty(const struct work_queue *q)
+{
+	return !ptr_load_relaxed(&q->head); /* relaxed: not followed */
+}
+
 /* To be read before looking for something to do ... */
 uint32_t work_queue_ticket(struct work_queue *q);
 

@@ -8,7 +8,7 @@
 #include "pools.h"
 #include "seg_cache.h"
 
-enum { DECAY_MS = 8, TURNS = 200, USERS = 4 };
+enum { DECAY_MS = 8, TURNS = 200, TURNS_MOST = 1000, USERS = 4 };
 
 static struct seg_budget *budget;
 static struct seg_pool *pool;
@@ -74,6 +74,18 @@ static void upkeep(void)
 	require(ms <= DECAY_MS / 4 || ms == UINT_MAX);
 }
 
+/* Comes again when it was told to; nothing is to be left behind. */
+static void obey(void)
+{
+	unsigned ms = 0;
+
+	for (int turn = 0; ms != UINT_MAX; turn++) {
+		require(turn < TURNS_MOST);
+		nanosleep(&(struct timespec){ .tv_nsec = ms * 1000000 }, NULL);
+		require(seg_upkeep(&ms) == 0);
+	}
+}
+
 static bool is_unmapped_after_upkeep(void)
 {
 	upkeep();
@@ -97,7 +109,8 @@ static void test_idle_memory_goes(void **state)
 	assert_int_equal(ms, UINT_MAX);
 	use_and_release();
 	assert_int_not_equal(figures(pool, SEG_ALL).mapped_bytes, 0);
-	wait_until(is_unmapped_after_upkeep());
+	obey();
+	assert_int_equal(figures(pool, SEG_ALL).mapped_bytes, 0);
 	assert_int_equal(threads_of_ours(), 0);
 }
 
@@ -116,6 +129,7 @@ static void test_errors(void **state)
 	assert_int_equal(seg_upkeep(NULL), 0);
 	seg_read_begin();
 	assert_int_equal(seg_upkeep(NULL), -EDEADLK);
+	assert_int_equal(seg_upkeep_start(), -EDEADLK);
 	seg_read_end();
 }
 
@@ -156,6 +170,62 @@ static void test_who_waits_at_the_limit_takes_turns(void **state)
 	assert_non_null(segment);
 	assert_int_equal(seg_release(pool, segment), 0);
 	assert_int_equal(threads_of_ours(), 0);
+	assert_int_equal(seg_cache_destroy(cache), 0);
+}
+
+/* Nor for who does not wait; and a limit is lowered at once. */
+static void test_who_does_not_wait_takes_turns(void **state)
+{
+	struct seg_cache *cache = make_cache();
+	const size_t bytes = SEG_MAX_BYTES;
+
+	(void)state;
+	for (uint64_t key = 0; key < 4 * MIB / SEG_MAX_BYTES; key++) {
+		struct seg_page *page;
+		void *segment = alloc_without_wait(pool, bytes);
+
+		assert_non_null(segment);
+		assert_int_equal(seg_release(pool, segment), 0);
+		assert_int_equal(seg_page_create(pool, &bytes, 1, &page), 0);
+		assert_int_equal(seg_cache_put(cache, key, page, bytes, NULL),
+				 0);
+	}
+	/* Nothing but these calls does anything. */
+	wait_until(seg_budget_set_limit(budget, MIB / 2) == 0);
+	assert_int_equal(seg_cache_destroy(cache), 0);
+	assert_int_equal(seg_budget_set_limit(budget, MIB), 0);
+}
+
+static void start_inside(void *ctx, uint64_t key, void *value, uint64_t weight,
+			 enum seg_cause cause)
+{
+	unsigned *calls = ctx;
+
+	(void)key;
+	(void)value;
+	(void)weight;
+	(void)cause;
+	require(seg_upkeep_start() == -EDEADLK);
+	++*calls;
+}
+
+static void test_no_start_in_a_turn(void **state)
+{
+	unsigned calls = 0;
+	struct seg_cache_options o = {
+		.size = sizeof(o), .max_weight = 1, .short_reads = 1,
+		.no_thread = 1, .listener = start_inside,
+		.listener_ctx = &calls,
+	};
+	struct seg_cache *cache;
+
+	(void)state;
+	assert_int_equal(seg_cache_create(&o, &cache), 0);
+	assert_int_equal(seg_cache_put(cache, 1, &o, 1, NULL), 0);
+	assert_int_equal(seg_cache_remove(cache, 1, NULL), 0);
+	assert_int_equal(calls, 0);
+	obey();
+	assert_int_equal(calls, 1);
 	assert_int_equal(seg_cache_destroy(cache), 0);
 }
 
@@ -275,6 +345,8 @@ int main(void)
 		quiet_test(test_idle_memory_goes),
 		quiet_test(test_errors),
 		quiet_test(test_who_waits_at_the_limit_takes_turns),
+		quiet_test(test_who_does_not_wait_takes_turns),
+		quiet_test(test_no_start_in_a_turn),
 		quiet_test(test_beside_a_pool_with_the_thread),
 		quiet_test(test_from_its_own_callback),
 		quiet_test(test_several_threads),

@@ -66,12 +66,13 @@ static int module_init(void *arg)
 
 	(void)arg;
 	pthread_mutex_lock(&lock);
-	if (!fork_handlers)
+	if (!now)
+		ret = create_now();
+	/* After libseg's, whose locks are taken inside of ours. */
+	if (!ret && !fork_handlers)
 		fork_handlers = !pthread_atfork(before_fork,
 						after_fork_in_parent,
 						after_fork_in_child);
-	if (!now)
-		ret = create_now();
 	pthread_mutex_unlock(&lock);
 	/* SQLite takes small buffers from its own page cache's allocator all
 	 * the same, whose figures have no lock before it is initialized. */
@@ -103,12 +104,12 @@ static sqlite3_pcache *module_create(int page_bytes, int extra_bytes,
 {
 	struct tenant *t = NULL;
 
+	shared_upkeep();
 	pthread_mutex_lock(&lock);
 	if (now && shared_is_foreign(now)) {
 		now = NULL;
 		create_now();
 	}
-	shared_upkeep();
 	if (now)
 		t = tenant_create(now, page_bytes, extra_bytes, purgeable);
 	pthread_mutex_unlock(&lock);

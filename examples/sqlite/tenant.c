@@ -79,8 +79,8 @@ static void let_go(struct tenant *t)
 void tenant_destroy(struct tenant *t)
 {
 	tenant_truncate(t, 0);
-	shared_leave(t->shared, t);
 	stubs_end(t);
+	shared_leave(t->shared, t);
 	let_go(t);
 }
 

@@ -26,7 +26,7 @@
 #define STASH_MOST 4
 #define STASH_BATCH 4
 #define STASH_CLAIMS 2
-#define GATHER_PATIENCE 1
+#define GATHER_PATIENCE 0
 #define CHUNK_REGIONS 2
 
 /* A fiber is a thread. */
