@@ -57,23 +57,29 @@ static struct taken take_slowly(struct seg_pool *p, struct class_pool *cp,
 	return t;
 }
 
-/* From the thread's stash, or what it is filled from. */
-static inline struct taken take_near(struct class_pool *cp, int class_index)
+/* What stash_take() gave; the checkers are told. */
+static inline struct taken taken_of(const struct class_pool *cp,
+				    uintptr_t parked)
 {
-	struct stash *st = stash_of(&cp->allocator->stashes);
-	uintptr_t parked = st ? stash_take(st, cp, class_index) : 0;
 	struct taken t = {
 		.segment = (void *)(parked & ~(uintptr_t)PARKED_FRESH),
 		.fresh = parked & PARKED_FRESH,
 	};
 
-	if (!parked)
-		return fill_take(cp);
 	if (t.fresh)
 		poison_handed_out_zero(t.segment, cp->slice_bytes);
 	else
 		poison_handed_out(t.segment, cp->slice_bytes);
 	return t;
+}
+
+/* From the thread's stash, or what it is filled from. */
+static inline struct taken take_near(struct class_pool *cp, int class_index)
+{
+	struct stash *st = stash_of(&cp->allocator->stashes);
+	uintptr_t parked = st ? stash_take(st, cp, class_index) : 0;
+
+	return parked ? taken_of(cp, parked) : fill_take(cp);
 }
 
 /* There is one node. */
@@ -128,31 +134,52 @@ static struct class_pool *first_pool(const struct place *place)
 	return cp;
 }
 
+/* What was taken from the first node lies where it shall; else the others. */
+static struct taken settle(struct seg_pool *p, const struct request *q,
+			   const struct place *place, struct taken t,
+			   struct class_pool **ret_cp)
+{
+	if (!t.segment || place_settle(*ret_cp, &t, t.fresh &&
+				       place_rests(place, *ret_cp)) != PLACED)
+		t = take_slowly(p, *ret_cp, q,
+				(struct limit_want){ .place = place }, ret_cp);
+	if (t.segment)
+		place_count_take(place, *ret_cp);
+	return t;
+}
+
 /* There are many: a slice of the wanted one, or all that place.h says. */
 static struct taken take_placed(struct seg_pool *p, const struct request *q,
 				struct class_pool **ret_cp)
 {
 	struct place place;
-	struct taken t;
 
 	if (!choose(p, q, &place))
 		return no_node(p, q, &place);
 	*ret_cp = first_pool(&place);
 	if (!*ret_cp)
 		return no_node(p, q, &place);
-	t = take_near(*ret_cp, (*ret_cp)->class_index);
-	if (!t.segment || place_settle(*ret_cp, &t, t.fresh &&
-				       place_rests(&place, *ret_cp)) != PLACED)
-		t = take_slowly(p, *ret_cp, q,
-				(struct limit_want){ .place = &place }, ret_cp);
-	if (t.segment)
-		place_count_take(&place, *ret_cp);
-	return t;
+	return settle(p, q, &place,
+		      take_near(*ret_cp, (*ret_cp)->class_index), ret_cp);
+}
+
+/* Hands out what was found, if anything was. */
+static void *finish(const struct request *q, struct class_pool *cp,
+		    struct taken t)
+{
+	if (!t.segment) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	if (q->zeroed && !t.fresh)
+		memset(t.segment, 0, cp->slice_bytes);
+	log_allocated(cp, q->bytes);
+	return t.segment;
 }
 
 static void *allocate(struct seg_pool *p, struct request q)
 {
-	struct class_pool *cp;
+	struct class_pool *cp = NULL;
 	struct taken t;
 
 	if (!p || q.bytes == 0 || q.bytes > SEG_MAX_BYTES) {
@@ -163,14 +190,7 @@ static void *allocate(struct seg_pool *p, struct request q)
 		t = take_placed(p, &q, &cp);
 	else
 		t = take(p, &q, &cp);
-	if (!t.segment) {
-		errno = ENOMEM;
-		return NULL;
-	}
-	if (q.zeroed && !t.fresh)
-		memset(t.segment, 0, cp->slice_bytes);
-	log_allocated(cp, q.bytes);
-	return t.segment;
+	return finish(&q, cp, t);
 }
 
 static __attribute__((noinline)) void *allocate_default(struct seg_pool *p,
@@ -180,18 +200,46 @@ static __attribute__((noinline)) void *allocate_default(struct seg_pool *p,
 					     .default_wait = true });
 }
 
+/* It was never handed out before, or was elsewhere meanwhile. */
+static __attribute__((noinline)) void *
+settle_near(struct seg_pool *p, struct class_pool *cp, struct taken t,
+	    size_t bytes)
+{
+	struct request q = { .bytes = bytes, .default_wait = true };
+	struct place place = place_of_near(p, cp);
+
+	t = settle(p, &q, &place, t, &cp);
+	return finish(&q, cp, t);
+}
+
+/* Among several nodes the stash is mostly filled from the thread's own. */
+static __attribute__((noinline)) void *
+allocate_near(struct seg_pool *p, struct stash *st, size_t bytes)
+{
+	struct class_pool *cp = place_near(p, class_of(bytes));
+	uintptr_t parked = cp ? stash_take(st, cp, class_of(bytes)) : 0;
+	struct taken t;
+
+	if (!parked)
+		return allocate_default(p, bytes);
+	t = taken_of(cp, parked);
+	return __builtin_expect(place_is_sure(cp, t.fresh), 1) ?
+		       t.segment : settle_near(p, cp, t, bytes);
+}
+
 /* What nearly all calls do: take from the thread's stash. */
 void *seg_alloc(struct seg_pool *p, size_t bytes)
 {
 	uintptr_t parked;
 	struct stash *st;
 
-	if (__builtin_expect(!p || bytes - 1 >= SEG_MAX_BYTES, 0) ||
-	    __builtin_expect(topology_has_many(), 0))
+	if (__builtin_expect(!p || bytes - 1 >= SEG_MAX_BYTES, 0))
 		return allocate_default(p, bytes);
 	st = stash_of(&p->allocator.stashes);
 	if (__builtin_expect(!st, 0))
 		return allocate_default(p, bytes);
+	if (__builtin_expect(topology_has_many(), 0))
+		return allocate_near(p, st, bytes);
 	parked = stash_take(st, NULL, class_of(bytes));
 	if (__builtin_expect(!parked, 0))
 		return allocate_default(p, bytes);

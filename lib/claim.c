@@ -229,7 +229,9 @@ static bool settle_region(struct allocator *a, struct region *r)
 /* Outside the section, since misuse is reported: (R5). */
 static bool settle_pool(struct allocator *a, struct class_pool *cp)
 {
-	uint32_t slots = bands_slots(&cp->bands);
+	/* relaxed: a hint */
+	uint32_t slots = u32_load_relaxed(&cp->strays) ?
+				 bands_slots(&cp->bands) : 0;
 	bool any = false;
 
 	for (uint32_t slot = 0; slot < slots; slot++) {

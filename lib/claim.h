@@ -30,7 +30,27 @@
 #ifndef SEG_CLAIM_H
 #define SEG_CLAIM_H
 
-#include "class_pool.h"
+#include "load.h"
+
+/* The thread's, in a section: the next place for a claim in its stash; NULL:
+ * there is none. */
+static inline struct claim *claim_place(struct stash *st)
+{
+	uint32_t at;
+
+	if (!stash_is_open(st))
+		return NULL;
+	at = stash_claims(st);
+	return at < STASH_CLAIMS ? &st->claim[at] : NULL;
+}
+
+/* It was made there. */
+static inline void claim_stands(struct stash *st)
+{
+	seg_assert(stash_claims(st) < STASH_CLAIMS);
+	/* release -> stash.c, add(): what stands there */
+	u32_store_release(&st->claim_count, stash_claims(st) + 1);
+}
 
 /* False: it is not out any more with that generation. */
 bool claim_make(struct claim *claim, struct region *r, uint32_t slice,

@@ -100,17 +100,23 @@ static bool are_many(struct allocator *a, uint32_t count,
 					 STASH_CLAIM_SHARE;
 }
 
+void gather_claimed(struct allocator *a, struct stash *st,
+		    const struct region *r)
+{
+	if (are_many(a, stash_claims(st), r))
+		settle_own(a, st);
+}
+
 void gather_claim(struct allocator *a, struct stash *st,
 		  const struct claim *claim)
 {
 	struct claim alone = *claim;
-	/* relaxed: our own */
-	const struct region *r = ptr_load_relaxed(&alone.region);
 
 	if (!st || !stand(st, claim, 1))
 		claims_settle_all(a, &alone, 1, sections_barrier());
-	else if (are_many(a, stash_claims(st), r))
-		settle_own(a, st);
+	else
+		/* relaxed: our own */
+		gather_claimed(a, st, ptr_load_relaxed(&alone.region));
 }
 
 /* ---- emptying ---- */
@@ -329,7 +335,9 @@ static bool empty_and_look(struct allocator *a, struct stash *st)
 		if (now == m->seen && m->room)
 			stash_drop_room(&a->stashes, st, c,
 					(size_t)SEG_MIN_BYTES << c);
-		busy |= now != m->seen;
+		if (now == m->seen)	/* what was never used is not touched */
+			continue;
+		busy = true;
 		m->seen = now;
 	}
 	/* relaxed: a hint */
@@ -372,6 +380,18 @@ void gather_unbind(struct allocator *a)
 
 /* ---- the thread ends ---- */
 
+/* What it had room for, others may have now.  If it is closed, the keeper does
+ * that later. */
+static void drop_own_room(struct allocator *a, struct stash *st)
+{
+	section_enter(&st->section);
+	for (int c = 0; stash_is_open(st) && c < SEG_CLASSES; c++)
+		if (st->magazine[c].room && !magazine_count(&st->magazine[c]))
+			stash_drop_room(&a->stashes, st, c,
+					(size_t)SEG_MIN_BYTES << c);
+	section_leave(&st->section);
+}
+
 void gather_end(void *stash)
 {
 	struct stash *st = stash;
@@ -379,6 +399,7 @@ void gather_end(void *stash)
 
 	empty_own(st);
 	settle_own(a, st);
+	drop_own_room(a, st);
 	budget_notify(a->budget);
 	st->used = false;
 	slab_put(&a->stashes.slab, &st->item);

@@ -13,8 +13,11 @@
 
 #include "class_pool.h"
 
-/* Stands a claim among those of the thread's stash (or NULL), which are settled
- * when they are many. */
+/* A claim of that region's stands among those of the thread's stash, which are
+ * settled when they are many. */
+void gather_claimed(struct allocator *a, struct stash *st,
+		    const struct region *r);
+/* The same for one that does not stand there yet; no stash: NULL. */
 void gather_claim(struct allocator *a, struct stash *st,
 		  const struct claim *claim);
 

@@ -60,6 +60,18 @@ enum seg_misuse pool_find(struct seg_pool *p, const void *segment,
 	return 0;
 }
 
+/* Of an address at which no slice begins. */
+static __attribute__((noinline)) enum seg_misuse
+what_is_wrong(const struct region *r, const void *segment)
+{
+	if (!r)
+		return SEG_MISUSE_FOREIGN;
+	if (r == &region_gone)
+		return SEG_MISUSE_UNMAPPED;
+	return (size_t)((const char *)segment - region_base(r)) < r->bytes ?
+		       SEG_MISUSE_INTERIOR : SEG_MISUSE_FOREIGN;
+}
+
 /*
  * The region may go at any moment, and its struct be that of another one.  But
  * no generation comes twice (R5).  So if it is odd, and the base afterwards
@@ -70,18 +82,13 @@ enum seg_misuse pool_find_out(struct seg_pool *p, const void *segment,
 			      struct found *ret_found)
 {
 	struct found f;
-	bool gone;
-	size_t offset;
+	uint64_t slice;
 
-	f.region = region_table_look(&p->allocator.table, segment, &gone);
-	if (!f.region)
-		return gone ? SEG_MISUSE_UNMAPPED : SEG_MISUSE_FOREIGN;
-	offset = (size_t)((const char *)segment - region_base(f.region));
-	if (offset >= f.region->bytes)
-		return SEG_MISUSE_UNMAPPED;
-	if (offset & (f.region->slice_bytes - 1))
-		return SEG_MISUSE_INTERIOR;
-	f.slice = (uint32_t)(offset >> f.region->slice_bits);
+	f.region = region_table_entry(&p->allocator.table, segment);
+	slice = f.region ? region_slice_of(f.region, segment) : UINT64_MAX;
+	if (!f.region || slice >= f.region->slices)
+		return what_is_wrong(f.region, segment);
+	f.slice = (uint32_t)slice;
 	/* acquire <- region_hand_out(), stash_hand_out() */
 	f.generation = u64_load_acquire(&f.region->generations[f.slice]);
 	if (region_slice(f.region, f.slice) != segment)

@@ -42,8 +42,7 @@ static unsigned local_node(void)
 {
 	unsigned near;
 
-	return topology_near(topology_here(), 0, &near) ? near :
-							  topology_turn(0);
+	return topology_nearest(&near) ? near : topology_turn(0);
 }
 
 /* Each class of a thread goes round by itself: else two classes that are
@@ -76,6 +75,30 @@ bool place_choose(struct seg_pool *p, int class_index, enum seg_policy policy,
 	};
 	return first_node(policy, node, ret_place) &&
 	       (!ret_place->strict || topology_is_usable(ret_place->wanted));
+}
+
+struct class_pool *place_near(struct seg_pool *p, int class_index)
+{
+	struct node *node;
+	unsigned near;
+
+	if (p->options.policy > SEG_POLICY_STRICT ||
+	    !topology_nearest(&near))
+		return NULL;
+	/* acquire <- pool_node() */
+	node = ptr_load_acquire(&p->nodes[near]);
+	return node ? &node->pools[class_index] : NULL;
+}
+
+struct place place_of_near(struct seg_pool *p, const struct class_pool *near)
+{
+	return (struct place){
+		.pool = p,
+		.class_index = near->class_index,
+		.local = near->node_index,
+		.wanted = near->node_index,
+		.strict = p->options.policy == SEG_POLICY_STRICT,
+	};
 }
 
 struct class_pool *place_pool(const struct place *place, unsigned k,
@@ -174,12 +197,10 @@ static bool place_memory(struct class_pool *cp, void *segment)
 static bool is_known(struct class_pool *cp, const struct taken *t)
 {
 	uint32_t away = topology_away(cp->node_index);
-	bool known = true;
+	bool known = place_is_sure(cp, t->fresh);
 
-	/* relaxed: acquired with the slice, of those that it is about */
-	if (t->fresh || u32_load_relaxed(&cp->unplaced))
-		return false;
-	if (away) {
+	/* relaxed: as place_is_sure() */
+	if (away && !t->fresh && !u32_load_relaxed(&cp->unplaced)) {
 		struct region *r;
 
 		rcu_enter();

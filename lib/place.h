@@ -21,6 +21,7 @@
 #define SEG_PLACE_H
 
 #include "node.h"
+#include "topology.h"
 
 /* Of one allocation. */
 struct place {
@@ -37,6 +38,12 @@ bool place_is_valid(enum seg_policy policy, int node);
 /* False: a strict policy wants a node that can't be had any more. */
 bool place_choose(struct seg_pool *p, int class_index, enum seg_policy policy,
 		  int node, struct place *ret_place);
+
+/* The same where the pool's policy leaves nothing to choose: of the thread's
+ * node, if that was used before; NULL: it is not so. */
+struct class_pool *place_near(struct seg_pool *p, int class_index);
+/* ... which had the place: */
+struct place place_of_near(struct seg_pool *p, const struct class_pool *near);
 
 /* The k-th pool to try, 0 the wanted one; NULL: no more, or no memory for it.
  * *ret_more: there may be others behind. */
@@ -55,6 +62,15 @@ enum placed {
 	PLACED_NOT,		/* it was given back, cold */
 	PLACED_KEPT,		/* ... as it is: the next take may find it */
 };
+
+/* Whether a slice just taken lies right: it was handed out before, and its node
+ * never was away, nor does class_pool_cool() say otherwise. */
+static inline bool place_is_sure(const struct class_pool *cp, bool fresh)
+{
+	/* relaxed: acquired with the slice, of those that it is about */
+	return !fresh && !u32_load_relaxed(&cp->unplaced) &&
+	       !topology_away(cp->node_index);
+}
 
 /* Of a slice just taken; without a try if the node is known to be full. */
 enum placed place_settle(struct class_pool *cp, struct taken *t, bool full);

@@ -61,7 +61,6 @@ uint32_t region_drop_strays(struct region *r)
 	return count;
 }
 
-/* Wrong releases may look on. */
 void region_end(struct region *r)
 {
 	for (uint32_t i = 0; i < r->slices; i++) {
@@ -69,15 +68,21 @@ void region_end(struct region *r)
 
 		if (generation > r->floor)
 			r->floor = generation;
-		/* relaxed, all: published with the next life */
-		if (generation)
-			u64_store_relaxed(&r->generations[i], 0);
-		u16_store_relaxed(&r->links[i], 0);
-		u16_store_relaxed(&r->owners[i], 0); /* relaxed: as above */
 	}
 	/* One that was never published goes with its first slice out. */
 	r->floor += r->floor & 1;
-	u64_store_relaxed(&r->cold, 0); /* relaxed: as above */
+	/* relaxed: published with the next life */
+	u64_store_relaxed(&r->cold, 0);
+}
+
+void region_zero_arrays(struct region *r)
+{
+	for (uint32_t i = 0; i < r->slices; i++) {
+		/* relaxed, all: published with the next life */
+		u64_store_relaxed(&r->generations[i], 0);
+		u16_store_relaxed(&r->links[i], 0);
+		u16_store_relaxed(&r->owners[i], 0); /* relaxed: as above */
+	}
 }
 
 /*

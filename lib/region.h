@@ -231,8 +231,9 @@ void region_init(struct region *r, void *arrays, uint32_t slices,
 		 uint32_t taken);
 
 /* All slices are unused, nobody can find it any more, and no reader has: ready
- * for region_begin() with the next mapping. */
+ * for region_begin() with the next mapping, once its arrays hold zeros. */
 void region_end(struct region *r);
+void region_zero_arrays(struct region *r);
 void region_begin(struct region *r, uint32_t taken);
 
 /* Before region_end(): how many claims of its slices nobody has answered for.

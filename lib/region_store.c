@@ -11,13 +11,15 @@ enum {
 /* The explorer has little. */
 #ifndef CHUNK_REGIONS
 #define CHUNK_REGIONS 128
+#define ARRAYS_INSIDE PAGE_BYTES	/* stand behind their struct */
 #endif
+enum { CHUNK_BYTES = CHUNK_REGIONS * sizeof(struct region) };
 
-/* None of its structs is ever given back alone. */
+/* Nothing of it is ever given back alone. */
 struct chunk {
 	_Alignas(CACHE_LINE) struct chunk *next;
-	struct atomic_u32 used;
-	struct region region[CHUNK_REGIONS];
+	struct atomic_u32 used;		/* bytes, or more if it is full */
+	_Alignas(CACHE_LINE) char bytes[CHUNK_BYTES];
 };
 
 static struct atomic_ptr *stack_of(struct region_store *s, uint32_t slices)
@@ -42,29 +44,53 @@ static struct region *take_all(struct atomic_ptr *stack)
 	return ptr_exchange_acquire(stack, NULL);
 }
 
+static void push_each(struct atomic_ptr *stack, struct region *rest)
+{
+	struct region *next;
+
+	for (; rest; rest = next) {
+		next = rest->next_idle;
+		push(stack, rest);
+	}
+}
+
+/* As it was; but one by one if others came meanwhile. */
+static void put_rest_back(struct atomic_ptr *stack, struct region *rest)
+{
+	void *nobody = NULL;
+
+	/* relaxed: the links were released by who pushed them, and all changes
+	 * since are read-modify-writes */
+	if (rest && !ptr_cas_strong_relaxed(stack, &nobody, rest))
+		push_each(stack, rest);
+}
+
+/* Mostly the first one will do: nearly all in a stack are of one number. */
 static struct region *get_idle(struct region_store *s, uint32_t slices)
 {
 	struct atomic_ptr *stack = stack_of(s, slices);
-	struct region *found = NULL, *next;
+	struct region *found = take_all(stack), *next;
 
-	for (struct region *r = take_all(stack); r; r = next) {
-		next = r->next_idle;
-		if (!found && r->slices == slices)
-			found = r;
-		else
-			push(stack, r);
+	for (; found && found->slices != slices; found = next) {
+		next = found->next_idle;
+		push(stack, found);
 	}
+	if (found)
+		put_rest_back(stack, found->next_idle);
 	return found;
 }
 
 /* ---- structs ---- */
 
-static struct region *carve(struct chunk *chunk)
+/* Who does not fit leaves it full for all: so `used` stays small. */
+static void *carve(struct chunk *chunk, uint32_t bytes)
 {
-	/* relaxed: a number that nobody else gets */
-	uint32_t n = chunk ? u32_add_relaxed(&chunk->used, 1) : CHUNK_REGIONS;
+	uint32_t at = CHUNK_BYTES;
 
-	return n < CHUNK_REGIONS ? &chunk->region[n] : NULL;
+	/* relaxed, both: bytes that nobody else gets */
+	if (chunk && u32_load_relaxed(&chunk->used) < CHUNK_BYTES)
+		at = u32_add_relaxed(&chunk->used, bytes);
+	return at + bytes <= CHUNK_BYTES ? chunk->bytes + at : NULL;
 }
 
 /* Another thread's new chunk is as good. */
@@ -82,16 +108,19 @@ static bool add_chunk(struct region_store *s, void *last)
 	return true;
 }
 
-/* Retries only when others had all of a chunk meanwhile. */
-static struct region *new_struct(struct region_store *s)
+/* With room for its arrays, or none.  Retries only when others had all of a
+ * chunk meanwhile. */
+static struct region *new_struct(struct region_store *s, size_t arrays_bytes)
 {
+	size_t bytes = (sizeof(struct region) + arrays_bytes + CACHE_LINE - 1) /
+		       CACHE_LINE * CACHE_LINE;
 	struct region *r;
 	void *last;
 
 	do {
 		/* acquire <- add_chunk() */
 		last = ptr_load_acquire(&s->chunk);
-		r = carve(last);
+		r = carve(last, (uint32_t)bytes);
 	} while (!r && add_chunk(s, last));
 	return r;
 }
@@ -103,16 +132,25 @@ static size_t whole_pages(size_t bytes)
 	return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
 }
 
+static bool are_inside(size_t arrays_bytes)
+{
+	return arrays_bytes <= ARRAYS_INSIDE;
+}
+
 static struct region *get_new(struct region_store *s, uint32_t slices,
 			      uint32_t taken)
 {
-	void *arrays = os_map(region_arrays_bytes(slices), CACHE_LINE);
-	struct region *r = arrays ? new_struct(s) : NULL;
+	size_t bytes = region_arrays_bytes(slices);
+	bool inside = are_inside(bytes);
+	void *arrays = inside ? NULL : os_map(bytes, CACHE_LINE);
+	struct region *r = NULL;
 
+	if (arrays || inside)
+		r = new_struct(s, inside ? bytes : 0);
 	if (r)
-		region_init(r, arrays, slices, taken);
+		region_init(r, inside ? r + 1 : arrays, slices, taken);
 	else if (arrays)
-		os_unmap(arrays, region_arrays_bytes(slices));
+		os_unmap(arrays, bytes);
 	return r;
 }
 
@@ -131,11 +169,13 @@ struct region *region_store_get(struct region_store *s, uint32_t slices,
 	return r;
 }
 
-/* The arrays hold zeros already: it is only their backing. */
+/* Without their backing the arrays hold zeros; wrong releases may look on. */
 void region_store_put(struct region_store *s, struct region *r)
 {
 	region_end(r);
-	(void)os_discard(r->generations, whole_pages(r->arrays_bytes));
+	if (are_inside(r->arrays_bytes) ||
+	    os_discard(r->generations, whole_pages(r->arrays_bytes)))
+		region_zero_arrays(r);
 	/* relaxed: counter */
 	u64_sub_relaxed(&s->bytes, sizeof(*r) + r->arrays_bytes);
 	push(stack_of(s, r->slices), r);
@@ -151,7 +191,8 @@ static bool unmap_arrays(struct atomic_ptr *stack)
 
 	for (struct region *r = take_all(stack); r; r = next) {
 		next = r->next_idle;
-		if (done && !os_unmap(r->generations, r->arrays_bytes))
+		if (are_inside(r->arrays_bytes) ||
+		    (done && !os_unmap(r->generations, r->arrays_bytes)))
 			continue;
 		done = false;
 		push(stack, r);

@@ -2,13 +2,14 @@
 /*
  * The structs of a pool's regions, with their arrays: type-stable, since a
  * wrong release looks at them without a read section (R5).  Structs stand close
- * together, in chunks; the arrays of one that is not in use are mapped, but
- * have no backing.
+ * together, in chunks, with their arrays if these are small; else the arrays
+ * have a mapping of their own, and no backing while they are not in use.
  *
  * They are found by the number of their slices.  Who needs one takes all that
- * are idle and puts the others back: so nobody reads the link of one that
- * somebody else may take, and the stack needs no tag.  Who comes meanwhile maps
- * another one.  Lock-free but for the mapping.
+ * are idle, and puts those behind the first that fits back in one step: so
+ * nobody reads the link of one that somebody else may take, and the stack needs
+ * no tag.  Who comes meanwhile maps another one.  Lock-free but for the
+ * mapping.
  */
 #ifndef SEG_REGION_STORE_H
 #define SEG_REGION_STORE_H

@@ -79,38 +79,68 @@ static void hide(struct region *r, void *segment)
 	counter_add(&r->pool->releases);
 }
 
+struct winner {
+	enum seg_misuse wrong;
+	enum release how;
+	bool stands;		/* the claim, in the stash */
+	struct found found;
+	struct claim claim;	/* else */
+};
+
+/* In a section of the stash, if there is one: a claim stands there at once, if
+ * there is a place for it. */
+static void find_and_win(struct seg_pool *p, struct stash *st,
+			 const void *segment, const struct seg_handle *handle,
+			 struct winner *w)
+{
+	struct claim *place = st ? claim_place(st) : NULL;
+
+	w->wrong = find_out(p, segment, handle, &w->found);
+	if (w->wrong)
+		return;
+	w->how = win(st, &w->found, handle, place ? place : &w->claim);
+	w->stands = place && w->how == RELEASE_CLAIMED;
+	if (w->stands)
+		claim_stands(st);
+	if (w->how == RELEASE_LOST)
+		w->wrong = handle ? SEG_MISUSE_STALE : SEG_MISUSE_DOUBLE;
+}
+
+static int report_wrong(struct seg_pool *p, const void *segment,
+			const struct seg_handle *handle, enum seg_misuse wrong)
+{
+	return pool_misuse(p, handle ? wrong_handle(p, handle, wrong) : wrong,
+			   segment);
+}
+
 /* What stash_release() does not do. */
 static int release_slowly(struct seg_pool *p, void *segment,
 			  const struct seg_handle *handle,
 			  struct region **ret_region)
 {
-	struct stash *st = stash_of(&p->allocator.stashes);
-	enum release how = RELEASE_LOST;
-	enum seg_misuse wrong;
-	struct claim claim;
-	struct found f;
+	struct allocator *a = &p->allocator;
+	struct stash *st = stash_of(&a->stashes);
+	struct winner w;
 
 	if (st)
 		section_enter(&st->section);
-	wrong = find_out(p, segment, handle, &f);
-	if (!wrong)
-		how = win(st, &f, handle, &claim);
+	find_and_win(p, st, segment, handle, &w);
 	if (st)
 		section_leave(&st->section);
-	if (!wrong && how == RELEASE_LOST)
-		wrong = handle ? SEG_MISUSE_STALE : SEG_MISUSE_DOUBLE;
-	if (wrong && handle)
-		wrong = wrong_handle(p, handle, wrong);
-	if (wrong)
-		return pool_misuse(p, wrong, segment);
-	*ret_region = f.region;
-	st = stash_make(&p->allocator.stashes);	/* not for a wrong one */
-	if (how == RELEASE_CLAIMED) {
-		gather_claim(&p->allocator, st, &claim);
+	if (__builtin_expect(w.wrong, 0))
+		return report_wrong(p, segment, handle, w.wrong);
+	*ret_region = w.found.region;
+	if (!st)
+		st = stash_make(&a->stashes);	/* not for a wrong one */
+	if (w.how == RELEASE_CLAIMED) {
+		if (w.stands)
+			gather_claimed(a, st, w.found.region);
+		else
+			gather_claim(a, st, &w.claim);
 		return 0;
 	}
-	hide(f.region, segment);
-	fill_park(st, f.region, f.slice);
+	hide(w.found.region, segment);
+	fill_park(st, w.found.region, w.found.slice);
 	return 0;
 }
 
@@ -157,14 +187,31 @@ static __attribute__((noinline)) int notify_late(struct seg_pool *p)
 	return 0;
 }
 
+/* The same among several nodes: a thread's releases are mostly of the node that
+ * its stash is filled from. */
+static __attribute__((noinline)) int
+release_near(struct seg_pool *p, struct stash *st, void *segment,
+	     const struct seg_handle *handle)
+{
+	struct class_pool *cp;
+
+	if (!stash_release(st, &p->allocator.table, segment, handle, &cp))
+		return release_far(p, segment, handle);
+	place_count_give(cp);
+	return nobody_waits(p) ? 0 : notify_late(p);
+}
+
 static inline __attribute__((always_inline)) int
 release(struct seg_pool *p, void *segment, const struct seg_handle *handle)
 {
 	struct stash *st = stash_of(&p->allocator.stashes);
 
-	if (__builtin_expect(!st || topology_has_many(), 0) ||
-	    __builtin_expect(!stash_release(st, &p->allocator.table,
-					    segment, handle), 0))
+	if (__builtin_expect(!st, 0))
+		return release_far(p, segment, handle);
+	if (__builtin_expect(topology_has_many(), 0))
+		return release_near(p, st, segment, handle);
+	if (__builtin_expect(!stash_release(st, &p->allocator.table, segment,
+					    handle, NULL), 0))
 		return release_far(p, segment, handle);
 	return nobody_waits(p) ? 0 : notify_late(p);
 }

@@ -40,6 +40,7 @@ void stashes_leave(struct stashes *all)
 
 bool stashes_clear(struct stashes *all)
 {
+	u64_store_relaxed(&all->backed, 0); /* relaxed: nobody else is there */
 	return slab_clear(&all->slab);
 }
 
@@ -136,6 +137,11 @@ bool stash_grow(struct stashes *all, struct stash *st, int class_index,
 	    !reserve(all, (room - m->room) * slice_bytes, most))
 		return false;
 	m->room = (uint32_t)room;
+	if (m->room > m->most_room) {
+		/* relaxed: a number */
+		u64_add_relaxed(&all->backed, m->room - m->most_room);
+		m->most_room = m->room;
+	}
 	return true;
 }
 
@@ -201,13 +207,14 @@ struct stash_sum stashes_sum(struct stashes *all, const struct class_pool *cp,
 	return sum;
 }
 
-/* What was never used of the magazines has no backing. */
+/* What was never used of the magazines has no backing; the rest keeps it, when
+ * its thread has ended, too. */
 uint64_t stashes_bytes(struct stashes *all)
 {
 	uint64_t each = sizeof(struct stash) -
 			SEG_CLASSES * STASH_MOST * sizeof(struct parked);
-	/* relaxed: a number; no slice is smaller */
-	uint64_t room = u64_load_relaxed(&all->room_bytes) / SEG_MIN_BYTES;
 
-	return stashes_used(all) * each + room * sizeof(struct parked);
+	return stashes_used(all) * each +
+	       /* relaxed: a number */
+	       u64_load_relaxed(&all->backed) * sizeof(struct parked);
 }

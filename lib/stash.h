@@ -73,6 +73,7 @@ struct magazine {
 							 * empty */
 	struct atomic_u32 count;
 	uint32_t room;
+	uint32_t most_room;		/* it ever had: that is backed */
 	struct atomic_u64 releases;	/* so far */
 	struct atomic_u64 filled;	/* less those that were taken out */
 	uint64_t seen;			/* the keeper's: see gather.c */
@@ -108,6 +109,7 @@ struct stashes {
 	size_t tail_bytes;
 	uint64_t most_bytes;		/* 0: a share of the limit; a test's */
 	struct atomic_u64 room_bytes;
+	struct atomic_u64 backed;	/* places that ever had room */
 	struct atomic_u32 busy;		/* threads, at the last look */
 	struct atomic_u32 strays;	/* claims that nobody has in hand */
 	struct atomic_u32 lost;		/* of these: not yet reported */
@@ -201,11 +203,10 @@ static inline bool stash_disown(struct atomic_u64 *at, uint64_t generation,
 	return true;
 }
 
-/* As below, in a section.  Where there is one node, all regions of a class are
- * of one pool, and so is what is parked. */
+/* As below, in a section. */
 static inline __attribute__((always_inline)) bool
 stash_park(struct stash *st, const struct region_table *t, const void *segment,
-	   const struct seg_handle *handle)
+	   const struct seg_handle *handle, struct class_pool **ret_pool)
 {
 	struct region *r = region_table_entry(t, segment);
 	struct magazine *m;
@@ -222,10 +223,12 @@ stash_park(struct stash *st, const struct region_table *t, const void *segment,
 	at = &r->generations[slice];
 	/* acquire <- stash_hand_out(), region_hand_out() */
 	generation = u64_load_acquire(at);
-	count = u32_load_relaxed(&m->count); /* relaxed: our own */
+	/* relaxed: our own, as is the pool below */
+	count = u32_load_relaxed(&m->count);
 	if (__builtin_expect(!generation_is_out(generation) ||
 			     owner_of(r, (uint32_t)slice) != st->number, 0) ||
 	    __builtin_expect(count >= m->room, 0) ||
+	    (ret_pool && ptr_load_relaxed(&m->pool) != r->pool) ||
 	    !is_hand_out(r, generation, handle) ||
 	    !stash_disown(at, generation, handle))
 		return false;
@@ -235,19 +238,26 @@ stash_park(struct stash *st, const struct region_table *t, const void *segment,
 	stash_push(m, count, segment, at);
 	/* relaxed, both: our own */
 	u64_store_relaxed(&m->releases, u64_load_relaxed(&m->releases) + 1);
+	if (ret_pool)
+		*ret_pool = r->pool;
 	return true;
 }
 
-/* Parks a segment of this stash's own, of that handle if it is not NULL; false:
- * it is none, or there is no room, and nothing was done. */
+/*
+ * Parks a segment of this stash's own, of that handle if it is not NULL; false:
+ * it is none, or there is no room, and nothing was done.
+ * Where there are several nodes, what is parked is of one of them, and whose it
+ * was is told: ret_pool.  Else all regions of a class are of one pool: NULL.
+ */
 static inline __attribute__((always_inline)) bool
 stash_release(struct stash *st, const struct region_table *t,
-	      const void *segment, const struct seg_handle *handle)
+	      const void *segment, const struct seg_handle *handle,
+	      struct class_pool **ret_pool)
 {
 	bool done;
 
 	section_enter(&st->section);
-	done = stash_park(st, t, segment, handle);
+	done = stash_park(st, t, segment, handle, ret_pool);
 	section_leave(&st->section);
 	return done;
 }

@@ -13,7 +13,7 @@
 
 struct table {
 	struct atomic_ptr slot[THREAD_SLOTS + 1];
-	struct table *next;
+	struct table *next, **link;	/* what points to this one */
 };
 
 static struct atomic_ptr none[THREAD_SLOTS + 1];
@@ -36,6 +36,9 @@ static void end_slot(struct table *t, unsigned slot)
 {
 	void *pointer;
 
+	/* relaxed: the thread's own, or NULL from who drops it */
+	if (!ptr_load_relaxed(&t->slot[slot]))
+		return;
 	pthread_mutex_lock(&all.lock);
 	/* relaxed, both: under the lock */
 	pointer = ptr_load_relaxed(&t->slot[slot]);
@@ -52,14 +55,23 @@ static void end_slot(struct table *t, unsigned slot)
 	os_futex_wake_all(&all.ending[slot]);
 }
 
+static void add_table(struct table *t)
+{
+	pthread_mutex_lock(&all.lock);
+	t->next = all.tables;
+	t->link = &all.tables;
+	if (t->next)
+		t->next->link = &t->next;
+	all.tables = t;
+	pthread_mutex_unlock(&all.lock);
+}
+
 static void remove_table(struct table *t)
 {
-	struct table **at = &all.tables;
-
 	pthread_mutex_lock(&all.lock);
-	while (*at != t)
-		at = &(*at)->next;
-	*at = t->next;
+	*t->link = t->next;
+	if (t->next)
+		t->next->link = t->link;
 	pthread_mutex_unlock(&all.lock);
 }
 
@@ -127,10 +139,7 @@ static struct table *make_table(void)
 		os_free(t);
 		return NULL;
 	}
-	pthread_mutex_lock(&all.lock);
-	t->next = all.tables;
-	all.tables = t;
-	pthread_mutex_unlock(&all.lock);
+	add_table(t);
 	thread_slots = t->slot;
 	return t;
 }

@@ -55,14 +55,15 @@ static bool has(const struct numa_ids *ids, int id)
 
 bool topology_find(int id, unsigned *ret_index)
 {
-	unsigned count = topology_count();
+	unsigned index = 0;
 
-	for (unsigned i = 0; i < count; i++)
-		if (topology_id(i) == id) {
-			*ret_index = i;
-			return true;
-		}
-	return false;
+	if (id >= 0 && id < NUMA_IDS)
+		/* acquire <- add(): what is known of it */
+		index = u16_load_acquire(&topology.of_id[id]);
+	if (!index)
+		return false;
+	*ret_index = index - 1;
+	return true;
 }
 
 /* A node is the nearest to itself, whatever is told: emulated ones are no
@@ -82,7 +83,7 @@ static bool add(int id)
 {
 	unsigned index = topology_count();
 
-	if (index == TOPOLOGY_NODES)
+	if (index == TOPOLOGY_NODES || id < 0 || id >= NUMA_IDS)
 		return false;
 	/* relaxed: released below */
 	u32_store_relaxed(&topology.id[index], (uint32_t)id);
@@ -95,6 +96,8 @@ static bool add(int id)
 		u32_store_relaxed(&topology.away[0], 1); /* relaxed: advice */
 	/* release -> topology_count() */
 	u32_store_release(&topology.count, index + 1);
+	/* release -> topology_find() */
+	u16_store_release(&topology.of_id[id], (uint16_t)(index + 1));
 	return true;
 }
 
@@ -273,6 +276,15 @@ unsigned topology_here(void)
 		/* acquire <- ask_here() */
 		index = u16_load_acquire(&topology.of_cpu[cpu]);
 	return __builtin_expect(index != 0, 1) ? index - 1 : ask_here();
+}
+
+bool topology_nearest(unsigned *ret_near)
+{
+	/* acquire <- order_from() */
+	unsigned near = u16_load_acquire(&topology.near[topology_here()][0]);
+
+	*ret_near = near - 1;
+	return near != 0;
 }
 
 bool topology_near(unsigned index, unsigned k, unsigned *ret_near)

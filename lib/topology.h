@@ -34,6 +34,7 @@ struct topology {
 	struct atomic_u64 usable;	/* by index: may be allocated from */
 	struct atomic_u32 away[TOPOLOGY_NODES];	/* times that it went */
 	struct atomic_u32 id[TOPOLOGY_NODES];
+	struct atomic_u16 of_id[NUMA_IDS];	/* index + 1; 0: not met */
 	struct atomic_u16 of_cpu[TOPOLOGY_CPUS];	/* index + 1; 0: ask */
 	/* the usable ones from each, nearest first: index + 1; 0: the end */
 	struct atomic_u16 near[TOPOLOGY_NODES][TOPOLOGY_NODES];
@@ -89,6 +90,10 @@ void topology_look(void);
 
 /* The index of the node that the calling thread runs on. */
 unsigned topology_here(void);
+
+/* The usable node that is nearest to the calling thread; false: there is
+ * none. */
+bool topology_nearest(unsigned *ret_near);
 
 /* The k-th nearest usable node, 0 first; false: there are no more. */
 bool topology_near(unsigned index, unsigned k, unsigned *ret_near);

@@ -147,6 +147,76 @@ static void test_the_memory_goes_back(void **state)
 	assert_int_equal(fault_mapped_bytes(), 0);
 }
 
+enum { MANY = 1000, FEW_SLICES = 32, MAPS = 40 };
+
+static void write_all(struct region *r, uint64_t value)
+{
+	for (uint32_t i = 0; i < r->slices; i++) {
+		u64_store_relaxed(&r->generations[i], 2 * value);
+		u16_store_relaxed(&r->owners[i], (uint16_t)value);
+	}
+}
+
+static void assert_written(struct region *r, uint64_t value)
+{
+	assert_true((uintptr_t)r % CACHE_LINE == 0);
+	for (uint32_t i = 0; i < r->slices; i++) {
+		assert_int_equal(region_generation(r, i), 2 * value);
+		assert_int_equal(u16_load_relaxed(&r->owners[i]), value);
+	}
+}
+
+/* The others are left as they are, not gone through one by one: else their
+ * order would be the opposite afterwards. */
+static void test_the_rest_is_put_back_whole(void **state)
+{
+	struct region_store s = { .bytes = { 0 } };
+	struct region *r[5];
+
+	(void)state;
+	for (int i = 0; i < 5; i++)
+		r[i] = region_store_get(&s, FEW_SLICES, 0);
+	for (int i = 0; i < 5; i++)
+		region_store_put(&s, r[i]);
+	for (int i = 4; i >= 0; i--)
+		assert_ptr_equal(region_store_get(&s, FEW_SLICES, 0), r[i]);
+	for (int i = 0; i < 5; i++)
+		region_store_put(&s, r[i]);
+	assert_true(region_store_clear(&s));
+}
+
+/* Many small ones, close together: none takes pages of its own, and none has
+ * anything of another. */
+static void test_small_ones_stand_together(void **state)
+{
+	static struct region *r[MANY];
+	struct region_store s = { .bytes = { 0 } };
+	uint64_t each = sizeof(**r) + region_arrays_bytes(FEW_SLICES);
+
+	(void)state;
+	fault_arm(FAULT_MAP, MAPS, FOR_EVER);
+	for (unsigned i = 0; i < MANY; i++) {
+		r[i] = region_store_get(&s, FEW_SLICES, 0);
+		write_all(r[i], i + 1);
+	}
+	for (unsigned i = 0; i < MANY; i++)
+		assert_written(r[i], i + 1);
+	assert_int_equal(u64_load_relaxed(&s.bytes), MANY * each);
+	assert_true(fault_mapped_bytes() < MANY * each * 5 / 4);
+	for (unsigned i = 0; i < MANY; i++)
+		region_store_put(&s, r[i]);
+	for (unsigned i = 0; i < MANY; i++) {
+		r[i] = region_store_get(&s, FEW_SLICES, 0);
+		assert_true(r[i]->floor >= 2);
+		assert_int_equal(region_generation(r[i], 0), 0);
+	}
+	assert_int_equal(fault_disarm(), 0);
+	for (unsigned i = 0; i < MANY; i++)
+		region_store_put(&s, r[i]);
+	assert_true(region_store_clear(&s));
+	assert_int_equal(fault_mapped_bytes(), 0);
+}
+
 static void test_the_kernel_refuses(void **state)
 {
 	struct region_store s = { .bytes = { 0 } };
@@ -262,6 +332,8 @@ int main(void)
 		cmocka_unit_test(test_no_generation_comes_twice),
 		cmocka_unit_test(test_one_that_was_never_published),
 		cmocka_unit_test(test_the_memory_goes_back),
+		cmocka_unit_test(test_the_rest_is_put_back_whole),
+		cmocka_unit_test(test_small_ones_stand_together),
 		cmocka_unit_test(test_the_kernel_refuses),
 		cmocka_unit_test(test_wrong_releases_meanwhile),
 	};

@@ -345,10 +345,12 @@ static void test_a_thread_that_stopped_keeps_it(void **state)
 
 /* --------------------------------------------------- threads come and go */
 
+/* What it had room for goes to others, and the next thread gets its stash. */
 static void test_a_thread_ends(void **state)
 {
 	struct seg_budget *b = new_budget(64 * MIB);
 	struct seg_pool *pool = make_pool(b);
+	uint64_t bytes = 0;
 
 	(void)state;
 	for (int i = 0; i < 20; i++) {
@@ -357,10 +359,15 @@ static void test_a_thread_ends(void **state)
 		actor_begin(&other);
 		actor_do(&other, use_classes, pool);
 		assert_true(figures(pool, SEG_ALL).cached >= SEG_CLASSES);
+		assert_true(room_bytes(pool) > 0);
 		actor_end(&other);
 		assert_int_equal(figures(pool, SEG_ALL).cached, 0);
+		assert_int_equal(room_bytes(pool), 0);
+		if (i == 1)
+			bytes = stashes_bytes(&pool->allocator.stashes);
 		assert_figures(pool, 0);
 	}
+	assert_int_equal(stashes_bytes(&pool->allocator.stashes), bytes);
 	assert_int_equal(stashes_used(&pool->allocator.stashes), 1);
 	assert_int_equal(figures(pool, SEG_ALL).allocations_total,
 			 20 * 2 * SEG_CLASSES);

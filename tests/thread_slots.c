@@ -228,6 +228,35 @@ static void test_a_thread_goes_on_after_its_end(void **state)
 	thread_slot_drop(slot);
 }
 
+/* The first, the last, one between; the others keep theirs. */
+static void test_threads_end_in_any_order(void **state)
+{
+	static const int order[] = { 0, 4, 2 };
+	unsigned slot = thread_slot_claim(note_end);
+	uint64_t blocks = fault_blocks();
+	struct actor actor[5];
+
+	(void)state;
+	for (int i = 0; i < 5; i++) {
+		actor_begin(&actor[i]);
+		set_in(&actor[i], slot, &actor[i]);
+	}
+	for (int i = 0; i < 3; i++) {
+		actor_end(&actor[order[i]]);
+		assert_ptr_equal(ended.pointer, &actor[order[i]]);
+		assert_int_equal(fault_blocks(), blocks + 4 - (unsigned)i);
+	}
+	for (int i = 1; i < 5; i += 2)
+		assert_ptr_equal(get_in(&actor[i], slot), &actor[i]);
+	thread_slot_drop(slot);
+	for (int i = 1; i < 5; i += 2) {
+		assert_null(get_in(&actor[i], slot));
+		actor_end(&actor[i]);
+	}
+	assert_int_equal(ended.count, 3);
+	assert_int_equal(fault_blocks(), blocks);
+}
+
 static void test_without_memory_there_is_none(void **state)
 {
 	unsigned slot = thread_slot_claim(note_end);
@@ -261,6 +290,7 @@ int main(void)
 		TEST(test_a_drop_takes_it_from_all),
 		TEST(test_a_drop_waits_for_a_thread_that_ends),
 		TEST(test_a_thread_goes_on_after_its_end),
+		TEST(test_threads_end_in_any_order),
 		TEST(test_without_memory_there_is_none),
 	};
 

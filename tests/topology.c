@@ -98,6 +98,7 @@ static void test_numbers_have_holes(void **state)
 	assert_true(topology_has_many());
 	assert_false(topology_find(1, &(unsigned){ 0 }));
 	assert_false(topology_find(-1, &(unsigned){ 0 }));
+	assert_false(topology_find(NUMA_IDS, &(unsigned){ 0 }));
 	ASSERT_ORDER(0, 0, 2);
 	ASSERT_ORDER(2, 2, 0);
 	machine_run_on(0);

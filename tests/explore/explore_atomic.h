@@ -28,6 +28,7 @@
 #define STASH_CLAIMS 2
 #define GATHER_PATIENCE 0
 #define CHUNK_REGIONS 2
+#define ARRAYS_INSIDE 0
 
 /* A fiber is a thread. */
 unsigned explore_thread(void);

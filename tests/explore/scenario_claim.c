@@ -218,7 +218,7 @@ static void claim_or_ask(unsigned thread)
 }
 
 static const struct explore_twin ask_twins[] = {
-	EXPLORE_TWIN("relaxed stand", RELAX, "stand", "store_release"),
+	EXPLORE_TWIN("relaxed stand", RELAX, "claim_stands", "store_release"),
 	EXPLORE_TWIN("relaxed look", RELAX, "add", "load_acquire"),
 	{ .name = NULL },
 };

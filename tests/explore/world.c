@@ -272,7 +272,7 @@ int os_unmap(void *base, size_t bytes)
 int os_discard(void *base, size_t bytes)
 {
 	if (!mapping_of(base))
-		return 0;
+		return -EINVAL;
 	if (explore_advices_left == 0)
 		return -ENOMEM;
 	explore_advices_left--;
@@ -485,6 +485,21 @@ bool place_is_valid(enum seg_policy policy, int node)
 	(void)policy;
 	(void)node;
 	return true;
+}
+
+/* There is one node, as far as allocate and release know. */
+struct class_pool *place_near(struct seg_pool *p, int class_index)
+{
+	(void)p;
+	(void)class_index;
+	abort();
+}
+
+struct place place_of_near(struct seg_pool *p, const struct class_pool *near)
+{
+	(void)p;
+	(void)near;
+	abort();
 }
 
 bool place_choose(struct seg_pool *p, int class_index, enum seg_policy policy,
