@@ -26,7 +26,10 @@ LIBRARIES = {
                  "libtcmalloc-minimal4"),
     "tbbmalloc": (["libtbbmalloc_proxy.so.2"], "libtbbmalloc2"),
 }
-BUILT_IN = ["libseg", "glibc", "magazine", "mutex", "ckstack", "mmap", "floor"]
+# libseg with other options, where these matter: when memory comes and goes.
+VARIANTS = ["libseg-small", "libseg-map", "libseg-back", "libseg-small-back"]
+BUILT_IN = ["libseg", "glibc", "magazine", "mutex", "ckstack", "mmap", "floor",
+            *VARIANTS]
 NAIVE = ["mutex", "ckstack", "mmap", "floor"]
 FOLDERS = ["/usr/lib/*-linux-gnu", "/usr/lib64", "/usr/lib", "/usr/local/lib"]
 
@@ -36,7 +39,7 @@ FEW = {"mmap": ["pair", "batch64", "handover"]}
 # Each is measured in processes of its own.  The last ones fill memory, which
 # says nothing new about the naive ones.
 SPEED = ["pair", "batch64", "batch1024", "ws", "handover", "tail"]
-MEMORY = ["grow", "convert"]
+MEMORY = ["grow", "pace", "convert"]
 WAITING = ["resident"]
 ONCE = ["aligned"]
 WORKLOADS = SPEED + MEMORY + WAITING + ONCE
@@ -157,7 +160,8 @@ class Bench:
                 if workload in SPEED:
                     self.round_of(workload, number, [
                         p for p in self.peers
-                        if workload in FEW.get(p, SPEED)])
+                        if workload in FEW.get(p, SPEED) and
+                        p not in VARIANTS])
                 elif workload in MEMORY:
                     self.round_of(workload, number, holders)
                 elif workload in WAITING:

@@ -3,17 +3,20 @@
  * Memory that comes and goes, in one thread: growth by 1 GiB, what is left of
  * it after a release or a purge, and room for another class.
  */
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "segbench_work.h"
 
 enum { SMALL = 4, LARGE = 5 };	/* classes of 64 and 128 KiB */
+enum { SLOWEST = 1024, PACE_NS = 50000 };	/* one of so many; see below */
 static const double mib = 1 << 20;
 
 static struct {
@@ -163,6 +166,92 @@ void grow_workload(void)
 	give_back(start);
 	grow_timed("grow-after-purge");
 	release_all();
+	free(out.segment);
+}
+
+static int descending(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x < y) - (x > y);
+}
+
+/* In us, the mean of the slowest ones. */
+static void report_slowest(const char *name, double *times, size_t count)
+{
+	size_t slowest = (count + SLOWEST - 1) / SLOWEST;
+	double sum = 0;
+
+	qsort(times, count, sizeof(*times), descending);
+	for (size_t i = 0; i < slowest; i++)
+		sum += times[i];
+	report(name, sum / (double)slowest / 1e3);
+}
+
+static struct rusage usage_now(void)
+{
+	struct rusage usage;
+
+	if (getrusage(RUSAGE_THREAD, &usage))
+		die("getrusage");
+	return usage;
+}
+
+static double system_ms(const struct rusage *usage)
+{
+	return (double)usage->ru_stime.tv_sec * 1e3 +
+	       (double)usage->ru_stime.tv_usec / 1e3;
+}
+
+static double step_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(settings.cpu ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC,
+		      &now);
+	return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+}
+
+static void step(double *ret_get, double *ret_touch)
+{
+	double start = now_ns(), began = step_ns(), got;
+	char *segment = peer_get(class_bytes(SMALL));
+
+	got = step_ns();
+	touch(segment, class_bytes(SMALL));
+	*ret_touch = step_ns() - got;
+	*ret_get = got - began;
+	out.segment[out.count++] = segment;
+	while (now_ns() - start < PACE_NS)
+		;
+}
+
+/*
+ * A quarter, one segment after another with some time for each, as one that
+ * does something with it: who waits for growth, and what does its thread do in
+ * the kernel?
+ */
+void pace_workload(void)
+{
+	size_t count = settings.bytes / 4 / class_bytes(SMALL);
+	double *gets = calloc(2 * count, sizeof(*gets));
+	struct rusage before, after;
+
+	if (!gets)
+		die("pace");
+	memset(gets, 0xff, 2 * count * sizeof(*gets));
+	make_room(count);
+	warm_up();
+	before = usage_now();
+	while (out.count < count)
+		step(&gets[out.count], &gets[count + out.count]);
+	after = usage_now();
+	report_slowest("pace-slow-get", gets, count);
+	report_slowest("pace-slow-touch", gets + count, count);
+	report("pace-faults", (double)(after.ru_minflt - before.ru_minflt));
+	report("pace-kernel", system_ms(&after) - system_ms(&before));
+	release_all();
+	free(gets);
 	free(out.segment);
 }
 

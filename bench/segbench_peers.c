@@ -26,13 +26,16 @@ static void libseg_purge(void)
 	seg_pool_trim(peer->pool, NULL);
 }
 
-/* All options as they are by default, but the limit. */
+/* All options as they are by default, but the limit and the variant's. */
 static void libseg_start(void)
 {
 	struct seg_budget_options limit = {
 		.size = sizeof(limit), .limit_bytes = limit_bytes
 	};
-	struct seg_pool_options options = { .size = sizeof(options) };
+	struct seg_pool_options options = {
+		.size = sizeof(options), .huge_pages = peer->huge_pages,
+		.ahead = peer->ahead,
+	};
 
 	if (seg_budget_create(&limit, &budget))
 		die("seg_budget_create");
@@ -154,10 +157,16 @@ static void floor_put(void *segment, size_t bytes)
 #define MALLOC .calls = CALLS_MALLOC, .get = malloc, .put = free
 #define SIZED(name)                                                            \
 	.calls = CALLS_SIZED, .get = name##_get, .put_sized = name##_put
+#define LIBSEG                                                                 \
+	.calls = CALLS_POOL, .start = libseg_start, .pool_get = seg_alloc,     \
+	.pool_put = seg_release, .purge = libseg_purge
 static struct peer peers[] = {
-	{ "libseg", .calls = CALLS_POOL, .start = libseg_start,
-	  .pool_get = seg_alloc, .pool_put = seg_release,
-	  .purge = libseg_purge },
+	{ "libseg", LIBSEG },
+	{ "libseg-small", LIBSEG, .huge_pages = SEG_HUGE_PAGES_NEVER },
+	{ "libseg-map", LIBSEG, .ahead = SEG_AHEAD_MAP },
+	{ "libseg-back", LIBSEG, .ahead = SEG_AHEAD_BACK },
+	{ "libseg-small-back", LIBSEG, .huge_pages = SEG_HUGE_PAGES_NEVER,
+	  .ahead = SEG_AHEAD_BACK },
 	{ "glibc", MALLOC, .purge = glibc_purge, .start = glibc_start },
 	{ "mimalloc", MALLOC, .purge = mimalloc_purge,
 	  .start = check_preloaded, .symbol = "mi_collect" },

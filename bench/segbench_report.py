@@ -9,7 +9,8 @@ import statistics
 
 OURS = "libseg"
 AFTERNOON = "magazine"
-NOT_PUBLIC = (OURS, AFTERNOON, "mutex", "ckstack", "mmap", "floor")
+NOT_PUBLIC = (OURS, AFTERNOON, "mutex", "ckstack", "mmap", "floor",
+              "libseg-small", "libseg-map", "libseg-back", "libseg-small-back")
 
 # The bars: workload (its beginning), classes (None: all), ours / best public,
 # ours / magazine.  Nothing else here knows what is wanted.
@@ -34,7 +35,8 @@ ABSOLUTE_BARS = [
 ]
 # Figures to explain others: no ratios.
 REMARKS = ("tail-clock", "tail-slow", "tail-max", "grow-touches", "grow-left",
-           "grow-release", "grow-purge", "resident-start", "resident-left")
+           "grow-release", "grow-purge", "pace-faults", "resident-start",
+           "resident-left")
 # A purge that leaves more than this part of the memory is no purge.
 GAVE_BACK = 0.1
 
@@ -46,6 +48,7 @@ TITLES = {
     "handover": "Released by another thread: core-ns per segment",
     "tail": "One allocate, 2 threads, all classes by chance: ns, and counts",
     "grow": "Memory filled, given back, filled again: ms; left: MiB",
+    "pace": "Memory filled step by step: slowest, us; kernel: ms; page faults",
     "convert": "The most that was resident, of what is filled",
     "resident": "After everything is released, no call: ms, MiB",
 }

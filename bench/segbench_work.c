@@ -37,6 +37,7 @@ static const struct workload {
 	{ "release", release_workload },
 	{ "tail", tail_workload },
 	{ "grow", grow_workload },
+	{ "pace", pace_workload },
 	{ "resident", resident_workload },
 	{ "convert", convert_workload },
 	{ "aligned", aligned_workload },

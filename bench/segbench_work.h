@@ -75,6 +75,8 @@ struct peer {
 				   or set by start */
 	const char *symbol;	/* what must be preloaded */
 	/* CALLS_POOL: */
+	enum seg_huge_pages huge_pages;
+	enum seg_ahead ahead;
 	struct seg_pool *pool;
 	void *(*pool_get)(struct seg_pool *pool, size_t bytes);
 	int (*pool_put)(struct seg_pool *pool, void *segment);
@@ -198,6 +200,7 @@ void handover_workload(void);
 void release_workload(void);
 void tail_workload(void);
 void grow_workload(void);
+void pace_workload(void);
 void resident_workload(void);
 void convert_workload(void);
 void aligned_workload(void);

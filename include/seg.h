@@ -253,6 +253,22 @@ enum seg_policy {
 	SEG_POLICY_NODE = 5	/* the named node, or ENOMEM */
 };
 
+/* What the kernel is told about huge pages (2 MiB) for regions; see seg(7). */
+enum seg_huge_pages {
+	SEG_HUGE_PAGES_DEFAULT = 0,	/* as SEG_HUGE_PAGES_ASK */
+	SEG_HUGE_PAGES_SYSTEM = 1,	/* nothing: as the system is set */
+	SEG_HUGE_PAGES_ASK = 2,		/* welcome where all is charged */
+	SEG_HUGE_PAGES_NEVER = 3
+};
+
+/* What the library's thread does when the regions of a class run low. */
+enum seg_ahead {
+	SEG_AHEAD_DEFAULT = 0,	/* as SEG_AHEAD_NONE */
+	SEG_AHEAD_NONE = 1,	/* nothing: who needs a region maps it */
+	SEG_AHEAD_MAP = 2,	/* maps the next one */
+	SEG_AHEAD_BACK = 3	/* maps it and has the kernel back it */
+};
+
 struct seg_pool_options {
 	size_t size;			/* sizeof(struct seg_pool_options) */
 	struct seg_budget *budget;	/* required; outlives the pool */
@@ -278,8 +294,9 @@ struct seg_pool_options {
 	unsigned publish;		/* 1: while the pool exists, segstat(1)
 					   can read the figures of all budgets,
 					   pools and caches of the process */
-	unsigned no_thread;		/* 1: no thread is started for it; the
-					   caller calls seg_upkeep() */
+	unsigned no_thread;		/* 1: none; call seg_upkeep() */
+	enum seg_huge_pages huge_pages;	/* 0: SEG_HUGE_PAGES_ASK */
+	enum seg_ahead ahead;		/* 0: SEG_AHEAD_NONE */
 };
 
 /*
@@ -321,6 +338,7 @@ struct seg_pool_stats {
 	uint64_t remote_releases_total;		/* as well */
 	uint64_t fallbacks_total;	/* had here, wanted elsewhere */
 	uint64_t foreign_total;		/* wanted here, had elsewhere */
+	uint64_t regions_ahead_total;	/* in all: mapped ahead */
 };
 
 /*
@@ -372,12 +390,10 @@ SEG_API int seg_pool_trim(struct seg_pool *pool, uint64_t *ret_bytes);
 SEG_API int seg_upkeep(unsigned *ret_ms);
 
 /*
- * From now on no_thread means nothing in this process: the library's thread
- * runs while a pool or cache exists.  For who did without it while the process
- * had one thread only.
+ * From now on no_thread means nothing: the library's thread runs while a pool
+ * or cache exists.  For who did without while the process had one thread only.
  * Errors: -EAGAIN no thread to be had; -EDEADLK the caller is in a read
- * section, or in a callback of the library's work.  Nothing has changed then.
- * Blocking.
+ * section, or in a callback of the library's work; all is as before.  Blocking.
  */
 SEG_API int seg_upkeep_start(void);
 

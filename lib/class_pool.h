@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The regions of one class on one node: take a slice, give one back, open a
- * region (class_pool.c), retire idle ones (retire.c), give up the backing of
- * unused slices and charge it again (decommit.c, cold.h).
+ * The regions of one class on one node: take a slice, give one back
+ * (class_pool.c), open a region (open.c), open the next one ahead (ahead.c),
+ * retire idle ones (retire.c), give up the backing of unused slices and charge
+ * it again (decommit.c, cold.h).
  *
  * Opening: charge, map, take the first slice, only then publish.  So the
  * thread that opened a region has its slice whatever the others do, and a
@@ -41,6 +42,8 @@ struct allocator {
 	struct atomic_u64 error_ns;	/* ... and when */
 	/* written at creation */
 	size_t tail_bytes;		/* readable behind each slice */
+	enum seg_huge_pages huge_pages;
+	enum seg_ahead ahead;
 	struct stashes stashes;		/* what the threads have at hand */
 };
 
@@ -71,6 +74,10 @@ struct class_pool {
 	/* written when regions come and go */
 	struct bands bands;
 	struct atomic_u32 opening;	/* a thread maps a region */
+	struct atomic_u32 ahead_wanted;	/* see ahead.c ... */
+	struct atomic_u32 backing;	/* ... slices that it has in hand ... */
+	uint32_t back_slot, back_step;	/* ... the keeper's: whose; how many */
+	uint32_t back_left;		/* ... at a time; how many more */
 	struct gauge mapped;		/* bytes, deferred included */
 	struct atomic_u64 deferred_bytes;	/* address space */
 	struct atomic_u64 cold_bytes;	/* mapped, not charged */
@@ -81,6 +88,7 @@ struct class_pool {
 	struct atomic_u64 regions_mapped;
 	struct atomic_u64 regions_retired;
 	struct atomic_u64 regions_unmapped;
+	struct atomic_u64 regions_ahead;	/* of those mapped */
 	struct atomic_u64 refusals;
 	struct atomic_u32 unplaced;	/* see class_pool_cool() */
 	struct atomic_u32 strays;	/* see claim.h */
@@ -143,6 +151,20 @@ enum open_result {
 enum open_result class_pool_open(struct class_pool *cp, size_t bytes,
 				 uint32_t charged_slices,
 				 struct taken *ret_taken);
+
+/* The same, all of it charged and unused; the slot where it was shown. */
+enum open_result class_pool_open_spare(struct class_pool *cp, size_t bytes,
+				       uint32_t *ret_slot);
+
+/* The region runs low: the keeper shall open the next one. */
+void class_pool_ask_ahead(struct class_pool *cp, struct region *r);
+/* The keeper's: whether one has asked, and something of the pool is in use. */
+bool class_pool_wants_ahead(struct class_pool *cp);
+/* Then: opens it, of so many bytes, if little is left and the budget has room;
+ * else the wish stands. */
+void class_pool_open_ahead(struct class_pool *cp, size_t bytes);
+/* Backs a part of it; true: there is more. */
+bool class_pool_back_ahead(struct class_pool *cp);
 
 /* The kernel refused, with that errno. */
 void class_pool_log_refusal(struct class_pool *cp, int error);

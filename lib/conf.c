@@ -47,6 +47,10 @@ static void set_value(const char *name, long long value,
 		found->log_level = (enum seg_log_level)value;
 	else if (!strcmp(name, "publish"))
 		found->publish = (unsigned)value;
+	else if (!strcmp(name, "huge_pages"))
+		found->huge_pages = (enum seg_huge_pages)value;
+	else if (!strcmp(name, "ahead"))
+		found->ahead = (enum seg_ahead)value;
 }
 
 /* What the program set stays. */
@@ -63,6 +67,10 @@ static void merge(struct seg_pool_options *o,
 		o->log_level = found->log_level;
 	if (!o->publish)
 		o->publish = found->publish;
+	if (!o->huge_pages)
+		o->huge_pages = found->huge_pages;
+	if (!o->ahead)
+		o->ahead = found->ahead;
 }
 
 static const struct {
@@ -75,6 +83,8 @@ static const struct {
 	{ "wait_ms", SEG_NO_WAIT, INT_MAX, false },
 	{ "log_level", SEG_LOG_OFF, SEG_LOG_SEGMENT, false },
 	{ "publish", 1, 1, false },
+	{ "huge_pages", SEG_HUGE_PAGES_SYSTEM, SEG_HUGE_PAGES_NEVER, false },
+	{ "ahead", SEG_AHEAD_NONE, SEG_AHEAD_BACK, false },
 };
 
 static bool value_of(const char *text, size_t i, long long *ret_value)

@@ -7,7 +7,9 @@
  *
  * A discard goes in runs.  Slices that were never handed out have no backing:
  * nothing is asked of the kernel for them, but where a huge page may have
- * backed them along with a neighbour.
+ * backed them along with a neighbour, or the region was backed ahead of use.
+ * A huge page of which a part is discarded is split first: the kernel would
+ * keep that part, though it belongs to nobody, as long as the rest is in use.
  * A region of which the kernel discards nothing (locked memory) rests for a
  * while.  Each try takes its slices out of reach for a moment and so has to
  * wake those who wait, itself included: without a rest they kept each other
@@ -52,7 +54,8 @@ static bool block_was_touched(const struct region *r, uint32_t slice)
 
 static bool may_be_backed(const struct region *r, uint32_t slice)
 {
-	return was_touched(r, slice) ||
+	/* relaxed: released by the give, after ahead.c backed it */
+	return was_touched(r, slice) || u32_load_relaxed(&r->backed) ||
 	       (!r->born_small && block_was_touched(r, slice));
 }
 
@@ -117,6 +120,39 @@ static uint32_t run_end(const struct region *r, const struct slice_set *set,
 	return at;
 }
 
+/* In its first page there, which is about to be discarded. */
+static void split_block(struct region *r, size_t at)
+{
+	uint64_t bit = (uint64_t)1 << at / REGION_ALIGN;
+
+	/* acquire <- below: what the kernel did comes before our discard */
+	if (u64_load_acquire(&r->split) & bit)
+		return;
+	(void)os_split_huge_page(region_base(r) + at);
+	u64_or_seq_cst(&r->split, bit); /* seq_cst: release -> above */
+}
+
+/* Where only a part of a huge page goes, at the ends of a run. */
+static void split_ends(struct region *r, uint32_t first, uint32_t end)
+{
+	size_t from = first * r->slice_bytes, to = end * r->slice_bytes;
+	size_t last = (to - 1) / REGION_ALIGN * REGION_ALIGN;
+
+	if (r->born_small || r->bytes < REGION_ALIGN)
+		return;
+	if (from % REGION_ALIGN || to - from < REGION_ALIGN)
+		split_block(r, from);
+	if (to % REGION_ALIGN && last > from)
+		split_block(r, last);
+}
+
+static int discard_run(struct region *r, uint32_t first, uint32_t end)
+{
+	split_ends(r, first, end);
+	return os_discard(region_slice(r, first),
+			  (end - first) * r->slice_bytes);
+}
+
 /* The members that are not backed any more; *ret_count is how many. */
 static int discard(struct region *r, const struct slice_set *set,
 		   struct slice_set *ret_cold, uint32_t *ret_count)
@@ -132,8 +168,7 @@ static int discard(struct region *r, const struct slice_set *set,
 		for (uint32_t i = at; i < end; i++)
 			poison_discarded(region_slice(r, i));
 		if (end > at)
-			ret = os_discard(region_slice(r, at),
-					 (end - at) * r->slice_bytes);
+			ret = discard_run(r, at, end);
 		else
 			end = at + 1;
 		for (; !ret && at < end; at++, ++*ret_count)

@@ -2,6 +2,8 @@
 /* See node.h. */
 #include "node.h"
 
+#include "topology.h"
+
 static size_t floor_power(uint64_t bytes)
 {
 	return (size_t)1 << (63 - __builtin_clzll(bytes));
@@ -93,6 +95,30 @@ bool node_decay(struct node *node, uint64_t now_ns, uint64_t idle_ns)
 	for (int c = 0; c < SEG_CLASSES; c++)
 		left |= class_pool_decay(&node->pools[c], now_ns, idle_ns);
 	return left;
+}
+
+/* Not where the process may have no memory, or there was none just now. */
+static bool may_open(const struct node *node, uint64_t now_ns)
+{
+	/* relaxed: a hint */
+	return topology_is_usable(node->index) &&
+	       u64_load_relaxed(&node->rest_until_ns) <= now_ns;
+}
+
+/* The budget is looked at only for what is in use, whose pool does not end. */
+bool node_open_ahead(struct node *node, uint64_t now_ns)
+{
+	bool more = false;
+
+	for (int c = 0; c < SEG_CLASSES; c++) {
+		struct class_pool *cp = &node->pools[c];
+
+		if (class_pool_wants_ahead(cp) && may_open(node, now_ns))
+			class_pool_open_ahead(cp, node_region_bytes(
+				c, budget_limit(cp->budget), cp->most_bytes));
+		more |= class_pool_back_ahead(cp);
+	}
+	return more;
 }
 
 void node_report(struct node *node, struct seg_holder *holder)

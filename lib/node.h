@@ -59,6 +59,10 @@ uint64_t node_trim(struct node *node);
 /* True: there is something left to look at. */
 bool node_decay(struct node *node, uint64_t now_ns, uint64_t idle_ns);
 
+/* The keeper's look, too: regions that are wanted soon.  True: it has more to
+ * do at once. */
+bool node_open_ahead(struct node *node, uint64_t now_ns);
+
 /* Adds what it has charged, and what of that is handed out. */
 void node_report(struct node *node, struct seg_holder *holder);
 

@@ -15,6 +15,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 enum { CACHE_LINE_BYTES = 64 };
 
 /* Of the system's, which any mapping is aligned to: 4 to 64 KiB. */
@@ -106,6 +113,26 @@ int os_use_small_pages(void *base, size_t bytes)
 	int ret = advise(base, bytes, MADV_NOHUGEPAGE);
 
 	return ret == -EINVAL ? 0 : ret;
+}
+
+int os_use_huge_pages(void *base, size_t bytes)
+{
+	int ret = advise(base, bytes, MADV_HUGEPAGE);
+
+	return ret == -EINVAL ? 0 : ret;
+}
+
+/* The kernel calls a part of a huge page cold by splitting the whole; since
+ * Linux 5.4. */
+int os_split_huge_page(void *page)
+{
+	return advise(page, page_bytes(), MADV_COLD);
+}
+
+/* Since Linux 5.14. */
+int os_back(void *base, size_t bytes)
+{
+	return advise(base, bytes, MADV_POPULATE_WRITE);
 }
 
 enum { SMALL_PAGE_BYTES = 4096, HUGE_PAGE_BYTES = 2 * 1024 * 1024 };

@@ -37,6 +37,22 @@ int os_discard(void *base, size_t bytes);
  */
 int os_use_small_pages(void *base, size_t bytes);
 
+/* Advice: pages of 2 MiB are welcome there.  0, also where there are none, or a
+ * negative errno. */
+int os_use_huge_pages(void *base, size_t bytes);
+
+/*
+ * Advice: a huge page around that system page, whose contents are wanted no
+ * more, is to become small ones.  Else the kernel takes what is discarded of it
+ * from the process, but keeps it until all of it is discarded or it is short
+ * of memory.  0 or a negative errno.
+ */
+int os_split_huge_page(void *page);
+
+/* Backs whole system pages, whose contents stay as they are, all in one call.
+ * 0 or a negative errno; then some may be backed; -EINVAL: it never will. */
+int os_back(void *base, size_t bytes);
+
 /* Memory of malloc's, for what blocks anyway; calloc's is zero-filled and
  * aligned to a cache line.  NULL on failure; errno is left alone. */
 void *os_calloc(size_t count, size_t bytes);

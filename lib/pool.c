@@ -33,6 +33,10 @@ static void set_defaults(struct seg_pool_options *o)
 		o->log_level = SEG_LOG_REGION;
 	if (!o->policy)
 		o->policy = SEG_POLICY_LOCAL;
+	if (!o->huge_pages)
+		o->huge_pages = SEG_HUGE_PAGES_ASK;
+	if (!o->ahead)
+		o->ahead = SEG_AHEAD_NONE;
 }
 
 static struct log log_of(const struct seg_pool_options *o)
@@ -55,7 +59,9 @@ static int options_complete(const struct seg_pool_options *theirs,
 	    !o->budget || !publish_name_is_valid(o->name) || o->publish > 1 ||
 	    o->no_thread > 1 ||
 	    o->wait_ms < SEG_NO_WAIT || o->tail_bytes > SEG_MIN_BYTES ||
-	    (int)o->log_level < 0 || o->log_level > SEG_LOG_SEGMENT)
+	    (int)o->log_level < 0 || o->log_level > SEG_LOG_SEGMENT ||
+	    (unsigned)o->huge_pages > SEG_HUGE_PAGES_NEVER ||
+	    (unsigned)o->ahead > SEG_AHEAD_BACK)
 		return -EINVAL;
 	log = log_of(o);
 	conf_apply(conf_text(), o, &log);
@@ -129,9 +135,13 @@ static uint64_t pool_duty(struct keeper_duty *duty, uint64_t now_ns)
 		p->gathered_ns = now_ns;
 		gather_idle(&p->allocator);
 	}
-	for (struct node *n = NULL; (n = pool_next_node(p, n)) != NULL;)
-		if (node_decay(n, now_ns, decay_ns / 2))
+	for (struct node *n = NULL; (n = pool_next_node(p, n)) != NULL;) {
+		if (node_decay(n, now_ns, decay_ns / 2) && next)
 			next = decay_ns / 4;
+		if (p->options.ahead > SEG_AHEAD_NONE &&
+		    node_open_ahead(n, now_ns))
+			next = 0;
+	}
 	refresh = p->options.publish ? publish_refresh(now_ns) : next;
 	return refresh < next ? refresh : next;
 }
@@ -160,6 +170,8 @@ static void pool_init(struct seg_pool *p, const struct seg_pool_options *o)
 	p->allocator.budget = o->budget;
 	p->allocator.log = log_of(o);
 	p->allocator.tail_bytes = o->tail_bytes;
+	p->allocator.huge_pages = o->huge_pages;
+	p->allocator.ahead = o->ahead;
 	stashes_init(&p->allocator.stashes, &p->allocator, o->tail_bytes);
 	p->waiters = &budget_root(o->budget)->waiters;
 	p->member.shed = pool_shed;
@@ -333,11 +345,16 @@ static bool end_budgets(struct seg_pool *p)
 	return done;
 }
 
-/* It may have been in the middle of gathering, with slices in hand. */
-static void await_keeper(void)
+/* The keeper may be in the middle of gathering, or of backing a region, with
+ * slices in hand. */
+static uint64_t trim_nodes(struct seg_pool *p)
 {
+	uint64_t bytes;
+
 	keeper_hold();
+	bytes = pool_trim_nodes(p);
 	keeper_let_go();
+	return bytes;
 }
 
 int seg_pool_destroy(struct seg_pool *p)
@@ -353,8 +370,7 @@ int seg_pool_destroy(struct seg_pool *p)
 	pool_leave_budgets(p);
 	stashes_leave(&p->allocator.stashes);
 	gather_last(&p->allocator);
-	await_keeper();
-	pool_trim_nodes(p);
+	trim_nodes(p);
 	keeper_flush();
 	if (!all_unmapped(p) || !clear(p) || !end_budgets(p)) {
 		log_active(p);
@@ -380,8 +396,7 @@ int seg_pool_trim(struct seg_pool *p, uint64_t *ret_bytes)
 	if (rcu_inside())
 		return -EDEADLK;
 	gather_all(&p->allocator, true);
-	await_keeper();
-	bytes = pool_trim_nodes(p);
+	bytes = trim_nodes(p);
 	keeper_flush();
 	if (ret_bytes)
 		*ret_bytes = bytes;

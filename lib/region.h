@@ -88,6 +88,12 @@ struct region {
 	size_t arrays_bytes;		/* from generations on */
 	bool born_small;		/* it never had a huge page */
 	uint32_t away;			/* topology_away() when it was mapped */
+	uint32_t low;			/* with fewer unused slices it asks for
+					 * the next region; 0: never */
+	struct atomic_u32 asked_ahead;	/* it has: see ahead.c */
+	struct atomic_u32 backed;	/* what was never handed out, too */
+	struct atomic_u64 split;	/* 2 MiB each: has no huge page any
+					 * more; see decommit.c */
 	struct atomic_u32 small_pages;	/* it gets no more of them */
 	struct atomic_u32 kept_error;	/* why it could not be discarded ... */
 	struct atomic_u64 kept_since_ns;	/* ... and when; 0: it could */

@@ -41,6 +41,7 @@ static void add_class(struct class_pool *cp, struct seg_pool_stats *s)
 	s->regions_mapped_total += u64_load_relaxed(&cp->regions_mapped);
 	s->regions_retired_total += retired;
 	s->regions_unmapped_total += unmapped;
+	s->regions_ahead_total += u64_load_relaxed(&cp->regions_ahead);
 	s->refusals_total += u64_load_relaxed(&cp->refusals);
 	s->metadata_bytes += u64_load_relaxed(&cp->store.bytes) +
 			     bands_bytes(&cp->bands);

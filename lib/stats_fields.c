@@ -48,6 +48,7 @@ const struct json_field pool_stats_fields[] = {
 	JSON_FIELD(seg_pool_stats, regions_mapped_total),
 	JSON_FIELD(seg_pool_stats, regions_retired_total),
 	JSON_FIELD(seg_pool_stats, regions_unmapped_total),
+	JSON_FIELD(seg_pool_stats, regions_ahead_total),
 	JSON_FIELD(seg_pool_stats, misuses_total),
 	JSON_FIELD(seg_pool_stats, remote_allocations_total),
 	JSON_FIELD(seg_pool_stats, remote_releases_total),

@@ -137,7 +137,8 @@ static bool is_of_the_whole(const struct json_field *f)
 static bool is_of_nodes(const struct json_field *f)
 {
 	return f->offset >= offsetof(struct seg_pool_stats,
-				     remote_allocations_total);
+				     remote_allocations_total) &&
+	       f->offset <= offsetof(struct seg_pool_stats, foreign_total);
 }
 
 static void put_by_class(struct json *j, const struct json_field *f,

@@ -465,6 +465,7 @@ static void play_round(unsigned n, unsigned number, double seconds)
 		.wait_ms = SEG_NO_WAIT,
 		.misuse = on_misuse,
 		.misuse_ctx = &round,
+		.ahead = (enum seg_ahead)(number % (SEG_AHEAD_BACK + 1)),
 	});
 	sem_init(&round.ended, 0, 0);
 	for (unsigned i = 0; i < n; i++) {

@@ -232,6 +232,7 @@ int main(void)
 		.region_bytes = REGION_BYTES,
 		.decay_ms = 1,
 		.wait_ms = 1,
+		.ahead = SEG_AHEAD_BACK,
 	});
 	start_ns = stress_now_ns();
 	for (unsigned i = 0; i < workers; i++)

@@ -34,6 +34,8 @@ static void assert_equal_options(struct seg_pool_options a,
 	assert_int_equal(a.wait_ms, b.wait_ms);
 	assert_int_equal(a.log_level, b.log_level);
 	assert_int_equal(a.publish, b.publish);
+	assert_int_equal(a.huge_pages, b.huge_pages);
+	assert_int_equal(a.ahead, b.ahead);
 }
 
 static void test_each_name_alone(void **state)
@@ -49,6 +51,11 @@ static void test_each_name_alone(void **state)
 		(struct seg_pool_options){ .log_level = SEG_LOG_SEGMENT });
 	assert_equal_options(apply("publish:1"),
 		(struct seg_pool_options){ .publish = 1 });
+	assert_equal_options(apply("huge_pages:3"),
+		(struct seg_pool_options){ .huge_pages =
+						   SEG_HUGE_PAGES_NEVER });
+	assert_equal_options(apply("ahead:2"),
+		(struct seg_pool_options){ .ahead = SEG_AHEAD_MAP });
 	assert_int_equal(recorder.count, 0);
 }
 
@@ -109,6 +116,7 @@ static void test_bad_values_are_ignored_and_logged(void **state)
 		"region_bytes:5000",
 		"wait_ms:-2", "wait_ms:0", "wait_ms:2147483648",
 		"log_level:0", "log_level:6", "publish:0", "publish:2",
+		"huge_pages:0", "huge_pages:4", "ahead:0", "ahead:4",
 	};
 	char expected[80];
 

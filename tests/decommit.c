@@ -11,18 +11,6 @@
 
 #include "fault_os.h"
 
-/* How many of so many pages the kernel backs. */
-static unsigned backed_of(char *base, unsigned pages)
-{
-	unsigned char present[HUGE_SLICES];
-	unsigned n = 0;
-
-	assert_int_equal(mincore(base, (size_t)pages * SLICE, present), 0);
-	for (unsigned i = 0; i < pages; i++)
-		n += present[i] & 1;
-	return n;
-}
-
 static unsigned backed(char *base)
 {
 	return backed_of(base, SLICES);

@@ -9,6 +9,8 @@
 
 #include "testing.h"
 
+#include <sys/mman.h>
+
 #include "class_pool.h"
 #include "cold.h"
 #include "keeper.h"
@@ -128,6 +130,18 @@ static inline uint64_t decommit(uint64_t bytes)
 	for (unsigned band = BAND_SPARE + 1; band-- > 0 && given < bytes;)
 		given += class_pool_decommit(&f->pool, band, bytes - given);
 	return given;
+}
+
+/* How many of so many pages the kernel backs. */
+static inline unsigned backed_of(char *base, unsigned pages)
+{
+	unsigned char present[HUGE_SLICES];
+	unsigned n = 0;
+
+	assert_int_equal(mincore(base, (size_t)pages * SLICE, present), 0);
+	for (unsigned i = 0; i < pages; i++)
+		n += present[i] & 1;
+	return n;
 }
 
 static inline bool is_zero(const char *segment)

@@ -19,6 +19,13 @@
 
 #include "os.h"
 
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 enum { PAGE_BYTES = 4096 };
 
 static struct {
@@ -200,6 +207,23 @@ int os_use_small_pages(void *base, size_t bytes)
 	int ret = advise(base, bytes, MADV_NOHUGEPAGE);
 
 	return ret == -EINVAL ? 0 : ret;
+}
+
+int os_use_huge_pages(void *base, size_t bytes)
+{
+	int ret = advise(base, bytes, MADV_HUGEPAGE);
+
+	return ret == -EINVAL ? 0 : ret;
+}
+
+int os_split_huge_page(void *page)
+{
+	return advise(page, PAGE_BYTES, MADV_COLD);
+}
+
+int os_back(void *base, size_t bytes)
+{
+	return advise(base, bytes, MADV_POPULATE_WRITE);
 }
 
 void *os_calloc(size_t count, size_t bytes)

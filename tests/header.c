@@ -30,6 +30,8 @@ static void test_constants(void **state)
 	assert_int_equal(SEG_REFUSED_NODE, 9);
 	assert_int_equal(SEG_POLICY_NODE, 5);
 	assert_int_equal(SEG_EFFORT_EASY, 1);
+	assert_int_equal(SEG_HUGE_PAGES_NEVER, 3);
+	assert_int_equal(SEG_AHEAD_BACK, 3);
 	assert_int_equal(SEG_HOLDER_BUDGET, 2);
 	assert_int_equal(SEG_PRIORITY_CACHE, 0);
 	assert_string_equal(seg_version(), PACKAGE_VERSION);
@@ -48,8 +50,8 @@ static void test_layout(void **state)
 		return;
 	assert_int_equal(sizeof(struct seg_budget_options), 48);
 	assert_int_equal(sizeof(struct seg_budget_stats), 152);
-	assert_int_equal(sizeof(struct seg_pool_options), 112);
-	assert_int_equal(sizeof(struct seg_pool_stats), 216);
+	assert_int_equal(sizeof(struct seg_pool_options), 120);
+	assert_int_equal(sizeof(struct seg_pool_stats), 224);
 	assert_int_equal(sizeof(struct seg_alloc_options), 32);
 	assert_int_equal(sizeof(struct seg_node_info), 24);
 	assert_int_equal(sizeof(struct seg_placement), 40);

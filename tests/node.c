@@ -9,6 +9,7 @@
 #include "node.h"
 #include "os.h"
 #include "rcu.h"
+#include "topology.h"
 
 enum { IDLE_NS = 100 };
 
@@ -234,6 +235,50 @@ static void test_valid_sees_each_class(void **state)
 	}
 }
 
+/* A region of the class of which one slice is unused: it asks for the next. */
+static void use_up(int c)
+{
+	struct class_pool *cp = &f->node.pools[c];
+
+	open_spare(c);
+	while (class_pool_sum(cp).unused > 1)
+		assert_non_null(class_pool_take(cp).segment);
+}
+
+static void give_all_back(int c)
+{
+	struct class_pool *cp = &f->node.pools[c];
+	struct region *r;
+
+	rcu_enter();
+	r = bands_at(&cp->bands, 0);
+	for (uint32_t i = 0; i < r->slices; i++)
+		if (region_disown(r, i))
+			class_pool_give(cp, r, i);
+	rcu_leave();
+}
+
+/* P9: where there was no memory a moment ago, none is wanted ahead. */
+static void test_each_class_grows_ahead_where_there_is_memory(void **state)
+{
+	(void)state;
+	f->allocator.ahead = SEG_AHEAD_BACK;
+	topology_check();
+	use_up(0);
+	use_up(3);
+	u64_store_relaxed(&f->node.rest_until_ns, 1000);
+	assert_false(node_open_ahead(&f->node, 999));
+	assert_int_equal(class_pool_sum(&f->node.pools[0]).regions, 1);
+	assert_true(node_open_ahead(&f->node, 1000));
+	while (node_open_ahead(&f->node, 1000))
+		;
+	for (int c = 0; c < SEG_CLASSES; c++)
+		assert_int_equal(class_pool_sum(&f->node.pools[c]).spares,
+				 c == 0 || c == 3);
+	give_all_back(0);
+	give_all_back(3);
+}
+
 #define node_test(t) cmocka_unit_test_setup_teardown(t, new_node, end_node)
 
 int main(void)
@@ -247,6 +292,7 @@ int main(void)
 		node_test(test_shed_goes_on_until_it_is_enough),
 		node_test(test_decay_looks_at_all_classes),
 		node_test(test_valid_sees_each_class),
+		node_test(test_each_class_grows_ahead_where_there_is_memory),
 	};
 
 	return run_group(tests);

@@ -24,7 +24,8 @@ has() { # a line that the report must have, as a basic regular expression
 }
 
 # All workloads, with one that is not there.
-bench --quick --rounds 1 --peers libseg,glibc,magazine,floor,nobody \
+bench --quick --rounds 1 \
+	--peers libseg,libseg-back,glibc,magazine,floor,nobody \
 	--preload nobody="$work/none.so" --json "$work/all.json" ||
 	fail "a quick run fails"
 has '^| nobody | \*\*missing\*\*'
@@ -35,6 +36,7 @@ done
 for row in 'handover-1:1 | 64K | 4' 'handover-3:1 | 4K | 4' \
 	'tail-p99.9 | mixed | 2' 'tail-clock | mixed | 2' \
 	'grow-again | 64K | 1' 'grow-give-back | 64K | 1' \
+	'pace-slow-get | 64K | 1' 'pace-kernel | 64K | 1' \
 	'convert-charged | 128K | 1' 'resident-left | 64K | 1'; do
 	has "^| $row | [0-9.e-]* to "
 done

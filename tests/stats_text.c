@@ -112,7 +112,7 @@ static void check_lines(char *text)
 		assert_non_null(strstr(labels, "pool=\"a\\\"b\\\\c\""));
 		samples++;
 	}
-	assert_int_equal(samples, 21 * SEG_CLASSES + 5);
+	assert_int_equal(samples, 22 * SEG_CLASSES + 5);
 }
 
 static void test_prometheus(void **state)

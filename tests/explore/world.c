@@ -287,6 +287,24 @@ int os_use_small_pages(void *base, size_t bytes)
 	return 0;
 }
 
+int os_use_huge_pages(void *base, size_t bytes)
+{
+	(void)base, (void)bytes;
+	return 0;
+}
+
+int os_split_huge_page(void *page)
+{
+	(void)page;
+	return 0;
+}
+
+int os_back(void *base, size_t bytes)
+{
+	(void)base, (void)bytes;
+	return 0;
+}
+
 /* ---- time and sleep ---- */
 
 uint64_t os_now_ns(void)
