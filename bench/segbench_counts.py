@@ -71,8 +71,8 @@ def count():
         for what, total, digits in (("instructions", instructions, 0),
                                     ("atomic operations", atomics, 2)):
             rows.append([*case[:2], what, *(
-                f"{of_an_operation(total, peer, case):.{digits}f}"
-                for peer in PEERS)])
+                f"{round(of_an_operation(total, peer, case), digits) + 0.0:.{digits}f}"
+                for peer in PEERS)])  # + 0.0: of -0.0 it makes 0
     return rows
 
 
