@@ -263,11 +263,23 @@ static void rest(void)
 		;
 }
 
+/* The signal waits until its handler finds the seat. */
+static void may_be_stopped(struct seat *s)
+{
+	sigset_t set;
+
+	self = s;
+	sigemptyset(&set);
+	sigaddset(&set, SIGRTMIN);
+	stress_check(!pthread_sigmask(SIG_UNBLOCK, &set, NULL),
+		     "pthread_sigmask");
+}
+
 static void *live_long(void *arg)
 {
 	struct seat *s = arg;
 
-	self = s;
+	may_be_stopped(s);
 	while (!stress_over())
 		live(s, LIFE);
 	let_go(s);
@@ -550,13 +562,23 @@ static void play_many(void)
 
 /* ----------------------------------------------------------------- main */
 
-static void prepare(void)
+/* Blocked where threads begin: see may_be_stopped(). */
+static void prepare_signal(void)
 {
 	struct sigaction action = { .sa_handler = stand_still,
 				    .sa_flags = SA_RESTART };
+	sigset_t set;
 
 	sigemptyset(&action.sa_mask);
 	sigaction(SIGRTMIN, &action, NULL);
+	sigemptyset(&set);
+	sigaddset(&set, SIGRTMIN);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+static void prepare(void)
+{
+	prepare_signal();
 	sem_init(&may_begin, 0, 0);
 	sem_init(&idle, 0, 0);
 	sem_init(&may_end, 0, 0);
