@@ -54,47 +54,35 @@ void class_pool_ask_ahead(struct class_pool *cp, struct region *r)
 
 /* ---- whether ---- */
 
-/* What the pool has, in slices. */
-struct stock {
-	uint64_t all, free;
-};
-
-static struct stock look_at_stock(struct class_pool *cp)
+static uint64_t free_slices(const struct class_sum *sum)
 {
-	uint32_t slots = bands_slots(&cp->bands);
-	struct stock s = { 0 };
+	return sum->unused + sum->cold;
+}
 
-	rcu_enter();
-	for (uint32_t slot = 0; slot < slots; slot++) {
-		struct region *r = bands_at(&cp->bands, slot);
-		uint64_t word = r ? region_look(r) : REGION_RETIRED;
-
-		if (word_retired(word))
-			continue;
-		s.all += r->slices;
-		s.free += word_unused(word) + region_cold(r);
-	}
-	rcu_leave();
-	return s;
+static bool is_used(const struct class_sum *sum)
+{
+	return free_slices(sum) != sum->slices;
 }
 
 bool class_pool_wants_ahead(struct class_pool *cp)
 {
-	struct stock s;
+	struct class_sum sum;
 
 	/* relaxed, both: acquired with the keeper's ticket; one that asks
 	 * meanwhile does so for what is released already */
 	if (!u32_load_relaxed(&cp->ahead_wanted))
 		return false;
-	s = look_at_stock(cp);
-	if (s.free == s.all)
+	sum = class_pool_sum_regions(cp);
+	if (!is_used(&sum))
 		u32_store_relaxed(&cp->ahead_wanted, 0); /* relaxed: as above */
-	return s.free != s.all;
+	return is_used(&sum);
 }
 
 static bool is_low(struct class_pool *cp, size_t bytes)
 {
-	return look_at_stock(cp).free * cp->slice_bytes < bytes / SOON_SHARE;
+	struct class_sum sum = class_pool_sum_regions(cp);
+
+	return free_slices(&sum) * cp->slice_bytes < bytes / SOON_SHARE;
 }
 
 static size_t least(size_t a, size_t b)
@@ -186,12 +174,12 @@ static uint32_t back_some(struct class_pool *cp, uint32_t slot, uint32_t want)
 bool class_pool_back_ahead(struct class_pool *cp)
 {
 	uint32_t left = cp->back_left, n = 0;
-	struct stock s;
+	struct class_sum sum;
 
 	if (!left)
 		return false;
-	s = look_at_stock(cp);
-	if (s.free != s.all && !budget_has_waiters(cp->budget))
+	sum = class_pool_sum_regions(cp);
+	if (is_used(&sum) && !budget_has_waiters(cp->budget))
 		n = back_some(cp, cp->back_slot, cp->back_step);
 	cp->back_left = n && n < left ? left - n : 0;
 	return cp->back_left;

@@ -180,11 +180,9 @@ struct allocator_total allocator_total(const struct allocator *a)
 	};
 }
 
-struct class_sum class_pool_sum(struct class_pool *cp)
+struct class_sum class_pool_sum_regions(struct class_pool *cp)
 {
 	struct class_sum sum = { 0 };
-	struct stash_sum stashed;
-	uint32_t strays;
 	uint32_t slots = bands_slots(&cp->bands);
 
 	rcu_enter();
@@ -201,6 +199,15 @@ struct class_sum class_pool_sum(struct class_pool *cp)
 		sum.spares += region_is_idle(r, word);
 	}
 	rcu_leave();
+	return sum;
+}
+
+struct class_sum class_pool_sum(struct class_pool *cp)
+{
+	struct class_sum sum = class_pool_sum_regions(cp);
+	struct stash_sum stashed;
+	uint32_t strays;
+
 	stashed = stashes_sum(&cp->allocator->stashes, cp, cp->class_index);
 	strays = u32_load_relaxed(&cp->strays); /* relaxed: a number */
 	stashed.parked += strays;

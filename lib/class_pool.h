@@ -211,6 +211,8 @@ struct class_sum {
 	uint64_t allocations, releases;
 };
 struct class_sum class_pool_sum(struct class_pool *cp);
+/* The same without what is cached and the totals. */
+struct class_sum class_pool_sum_regions(struct class_pool *cp);
 
 /* As the log says it: what can be had without a new region. */
 static inline unsigned long long class_pool_free(struct class_pool *cp)
