@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -24,9 +23,6 @@
 
 #ifndef MPOL_F_STATIC_NODES	/* <numaif.h> has it not */
 #define MPOL_F_STATIC_NODES (1 << 15)
-#endif
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
 #endif
 
 enum {
@@ -177,10 +173,10 @@ static int bind(void *base, size_t bytes, int node)
 /* Kernels before 5.14 don't know the advice. */
 static int populate(char *base, size_t bytes)
 {
-	if (!madvise(base, bytes, MADV_POPULATE_WRITE))
-		return 0;
-	if (errno != EINVAL)
-		return -errno;
+	int ret = os_back(base, bytes);
+
+	if (ret != -EINVAL)
+		return ret;
 	for (size_t at = 0; at < bytes; at += page_bytes())
 		/* relaxed: the caller's alone, and only touched */
 		u32_store_relaxed((struct atomic_u32 *)(base + at), 0);
