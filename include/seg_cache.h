@@ -181,7 +181,7 @@ seg_cache_replace(struct seg_cache *cache, uint64_t key, void *value,
 
 /*
  * Pins the value of a key.
- * Errors: -EINVAL a NULL; -ENOENT not there, still being loaded, or with 2^26
+ * Errors: -EINVAL a NULL; -ENOENT not there, still being loaded, or with 2^23
  * pins already.  Lock-free.
  */
 SEG_API SEG_NODISCARD int
@@ -205,7 +205,7 @@ typedef int seg_cache_load_fn(void *ctx, uint64_t key, void **ret_value,
  * Errors: -EINVAL cache, load or ret_pin NULL, wait_ms below SEG_NO_WAIT, load
  * returned more than 0; what load returned, to all who waited for it; -EAGAIN
  * (SEG_NO_WAIT), -ETIMEDOUT another thread still loads;
- * -EDEADLK the caller itself loads this key; -ENOMEM; -EOVERFLOW it has 2^26
+ * -EDEADLK the caller itself loads this key; -ENOMEM; -EOVERFLOW it has 2^23
  * pins; and what seg_cache_put() says of the value loaded (but for its being
  * too heavy), which then is the loader's still.
  * Blocking.
@@ -243,7 +243,7 @@ SEG_API int seg_unpin(struct seg_pin *pin);
  * where things are, such as a page that points to its children.  The cache must
  * exist still.  ret_pin may be last itself.
  * Errors: -EINVAL a NULL, or last was never a pin; -ENOENT it has left (what
- * the key leads to now is another value), is hidden, or has 2^26 pins.
+ * the key leads to now is another value), is hidden, or has 2^23 pins.
  * Lock-free.
  */
 SEG_API SEG_NODISCARD int

@@ -57,29 +57,27 @@ static struct taken take_slowly(struct seg_pool *p, struct class_pool *cp,
 	return t;
 }
 
-/* What stash_take() gave; the checkers are told. */
-static inline struct taken taken_of(const struct class_pool *cp,
-				    uintptr_t parked)
+/* What stash_take() gave: the checkers are told. */
+static inline void show(const struct class_pool *cp, struct taken t)
 {
-	struct taken t = {
-		.segment = (void *)(parked & ~(uintptr_t)PARKED_FRESH),
-		.fresh = parked & PARKED_FRESH,
-	};
-
 	if (t.fresh)
 		poison_handed_out_zero(t.segment, cp->slice_bytes);
 	else
 		poison_handed_out(t.segment, cp->slice_bytes);
-	return t;
 }
 
 /* From the thread's stash, or what it is filled from. */
 static inline struct taken take_near(struct class_pool *cp, int class_index)
 {
 	struct stash *st = stash_of(&cp->allocator->stashes);
-	uintptr_t parked = st ? stash_take(st, cp, class_index) : 0;
+	struct taken t = { .segment = NULL };
 
-	return parked ? taken_of(cp, parked) : fill_take(cp);
+	if (st)
+		t = stash_take(st, cp, class_index);
+	if (!t.segment)
+		return fill_take(cp);
+	show(cp, t);
+	return t;
 }
 
 /* There is one node. */
@@ -186,10 +184,12 @@ static void *allocate(struct seg_pool *p, struct request q)
 		errno = EINVAL;
 		return NULL;
 	}
-	if (__builtin_expect(topology_has_many(), 0))
+	if (__builtin_expect(topology_has_many(), 0)) {
+		stashes_meet_nodes(&p->allocator.stashes);
 		t = take_placed(p, &q, &cp);
-	else
+	} else {
 		t = take(p, &q, &cp);
+	}
 	return finish(&q, cp, t);
 }
 
@@ -213,40 +213,46 @@ settle_near(struct seg_pool *p, struct class_pool *cp, struct taken t,
 }
 
 /* Among several nodes the stash is mostly filled from the thread's own. */
-static __attribute__((noinline)) void *
-allocate_near(struct seg_pool *p, struct stash *st, size_t bytes)
+static void *allocate_near(struct seg_pool *p, struct stash *st, size_t bytes)
 {
 	struct class_pool *cp = place_near(p, class_of(bytes));
-	uintptr_t parked = cp ? stash_take(st, cp, class_of(bytes)) : 0;
-	struct taken t;
+	struct taken t = { .segment = NULL };
 
-	if (!parked)
+	if (cp)
+		t = stash_take(st, cp, class_of(bytes));
+	if (!t.segment)
 		return allocate_default(p, bytes);
-	t = taken_of(cp, parked);
+	show(cp, t);
 	return __builtin_expect(place_is_sure(cp, t.fresh), 1) ?
 		       t.segment : settle_near(p, cp, t, bytes);
+}
+
+/* There are several nodes, or the thread has no stash. */
+static __attribute__((noinline)) void *allocate_far(struct seg_pool *p,
+						    size_t bytes)
+{
+	struct stash *st = stash_of(&p->allocator.stashes);
+
+	return st && topology_has_many() ? allocate_near(p, st, bytes) :
+					   allocate_default(p, bytes);
 }
 
 /* What nearly all calls do: take from the thread's stash. */
 void *seg_alloc(struct seg_pool *p, size_t bytes)
 {
-	uintptr_t parked;
+	void *segment;
 	struct stash *st;
 
 	if (__builtin_expect(!p || bytes - 1 >= SEG_MAX_BYTES, 0))
 		return allocate_default(p, bytes);
-	st = stash_of(&p->allocator.stashes);
+	st = stash_of_one_node(&p->allocator.stashes);
 	if (__builtin_expect(!st, 0))
+		return allocate_far(p, bytes);
+	segment = stash_take(st, NULL, class_of(bytes)).segment;
+	if (__builtin_expect(!segment, 0))
 		return allocate_default(p, bytes);
-	if (__builtin_expect(topology_has_many(), 0))
-		return allocate_near(p, st, bytes);
-	parked = stash_take(st, NULL, class_of(bytes));
-	if (__builtin_expect(!parked, 0))
-		return allocate_default(p, bytes);
-	parked &= ~(uintptr_t)PARKED_FRESH;
-	poison_handed_out((void *)parked,
-			  (size_t)SEG_MIN_BYTES << class_of(bytes));
-	return (void *)parked;
+	poison_handed_out(segment, (size_t)SEG_MIN_BYTES << class_of(bytes));
+	return segment;
 }
 
 void *seg_alloc_zeroed(struct seg_pool *p, size_t bytes)

@@ -10,12 +10,14 @@
 #include <string.h>
 
 #include "budget.h"
+#include "cache_close.h"
 #include "cache_leave.h"
 #include "options.h"
 #include "os.h"
 #include "pin_sums.h"
 #include "pool.h"
 #include "rcu.h"
+#include "section.h"
 
 enum { SHARE = 16 };
 
@@ -30,8 +32,7 @@ static uint64_t give(struct reclaimer *r, uint64_t bytes)
 	if (cache_is_foreign(c) || held <= c->floor_weight)
 		return 0;
 	share = (held - c->floor_weight) / SHARE;
-	/* relaxed: a sum */
-	if (u64_load_relaxed(&c->deferred) < bytes / 2)
+	if (cache_deferred(c) < bytes / 2)
 		given = cache_evict_to(c, c->floor_weight,
 				       bytes > share ? bytes : share,
 				       SEG_CAUSE_RECLAIMED, false);
@@ -48,10 +49,9 @@ static void report(struct reclaimer *r, struct seg_refusal *refusal,
 	if (cache_is_foreign(c))
 		return;
 	pin_sums_add(pins, &c->tags);
-	refusal->cache_weight += cache_weight(c);
-	refusal->pinned_weight += cache_pinned(c);
-	/* relaxed: a sum */
-	refusal->cache_deferred_weight += u64_load_relaxed(&c->deferred);
+	refusal->cache_weight += cache_weight_exactly(c);
+	refusal->pinned_weight += cache_pinned_exactly(c);
+	refusal->cache_deferred_weight += cache_deferred(c);
 }
 
 static bool options_are_valid(const struct seg_cache_options *o)
@@ -82,6 +82,10 @@ static void set_options(struct seg_cache *c, const struct seg_cache_options *o)
 	u64_store_relaxed(&c->max_weight, o->max_weight);
 	/* relaxed: as above */
 	u32_store_relaxed(&c->over, cache_over_always(c));
+	/* relaxed, both: as above */
+	u32_store_relaxed(&c->peeks, o->short_reads ? COUNTER_PLACED : 0);
+	if (!o->migrate_after && sections_begin())
+		u32_store_relaxed(&c->opens, CACHE_OPENS_LEFT + 1);
 	cache_policy_init(&c->policy, o->max_weight);
 	pin_tags_init(&c->tags);
 	c->slots.work.run = cache_batch_arrived;
@@ -235,16 +239,19 @@ static uint64_t count_pinned(struct seg_cache *c, uint64_t *ret_pins)
 static bool is_busy(struct seg_cache *c)
 {
 	struct farewell f;
-	uint64_t pinned = cache_pinned(c);
-	uint64_t pins, entries, loading;
+	uint64_t pinned, pins, entries, loading;
+	bool busy;
 
 	/* relaxed: by contract no other call is running, but for loaders */
 	loading = u64_load_relaxed(&c->loading);
-	if (!pinned && !loading)
-		return false;
 	cache_lock(c, &f);
-	entries = count_pinned(c, &pins);
+	cache_close_all(c);
+	pinned = cache_pinned(c);
+	busy = pinned || loading;
+	entries = busy ? count_pinned(c, &pins) : 0;
 	cache_unlock(c, &f);
+	if (!busy)
+		return false;
 	log_event(&c->log, SEG_LOG_ERROR,
 		  "%s not destroyed: %llu entries pinned, %llu KB; %llu being "
 		  "loaded", c->name, (unsigned long long)entries,

@@ -2,12 +2,14 @@
 /*
  * The concurrent weighted cache.  Its parts, bottom to top:
  *   cache_entry   one entry and the word that decides about it
+ *   pin_slots     pins that readers keep in memory of their own
  *   cache_index   key -> entry, read without a lock
  *   cache_policy  who leaves next (cache_ghost: who left before)
  *   cache_slots   the memory of entries
  *   gate          the one lock, which never makes a hit or an unpin wait
  *   pin_tags      who pins
  *   cache_release what becomes of values that left
+ *   cache_close   where pins are moved to the word before it decides
  *   cache_leave   the ways out
  *   cache_drain   out of sparse regions
  *   cache_migrate pages move to who reads them
@@ -17,12 +19,16 @@
  * Weights.  Two sums are kept: resident, of all entries that are in the index
  * or still pinned, which changes when entries come and go; and pinned, of those
  * that have pins, which changes with the first and the last pin of an entry,
- * in a slot of the thread.  What counts is their difference,
+ * in a slot of the thread.  (Resident itself is two sums: what changes under
+ * the gate is added up without a locked operation, what last unpins take off
+ * stands in `parted`.)  What counts is their difference,
  *
  *   weight = resident - pinned <= max_weight
  *
- * so a pinned entry weighs 0 by construction.  Each change is by the weight
- * that stands in the entry, which never changes while it is in.
+ * so a pinned entry weighs 0 by construction (if only slots pin it, as soon as
+ * it is met by who looks for room: cache_close.h).  Each change is by the
+ * weight that stands in the entry, which never changes while it is in.
+ * Unpins from slots change no weight, so they need not look (C2).
  * Guarantees: (C1) A put makes room first: it never makes the weight exceed.
  * (C2) After an unpin, the weight is looked at again if resident exceeds the
  * maximum: the unpin takes its weight off pinned, then reads `over`; who lets
@@ -55,9 +61,14 @@ enum { CACHE_NAME_BYTES = 32 };
 struct cache_slot {
 	_Alignas(CACHE_LINE) struct atomic_u64 hits;
 	struct atomic_u64 misses;
+	struct atomic_u32 opens;	/* what is left of the cache's */
 	/* read by puts into a full cache, too */
 	_Alignas(CACHE_LINE) struct atomic_u64 pinned;
 };
+
+_Static_assert(sizeof(struct cache_slot) == COUNTER_PLACE_BYTES, "places");
+
+#define CACHE_OPENS_LEFT UINT32_C(0x1fff)
 
 /* Growing counts of slow events; by cause the values that left. */
 enum cache_count {
@@ -92,6 +103,13 @@ struct seg_cache {
 	_Alignas(CACHE_LINE) struct atomic_u32 over;
 	/* read by hits; written by the first eviction: 1 */
 	struct atomic_u32 evicts;
+	/* read by peeks: COUNTER_PLACED if they are allowed and nothing was
+	 * evicted yet, so that no more has to be asked */
+	struct atomic_u32 peeks;
+	/* read by pins in words; 0: no entry is ever opened (see E7); else how
+	 * many pins of hot ones a thread has to make in words before, since
+	 * what stands in the higher bits changed */
+	struct atomic_u32 opens;
 	/* written at creation */
 	bool short_reads;
 	unsigned migrate_after;
@@ -111,8 +129,12 @@ struct seg_cache {
 	/* written by who changes the set of entries */
 	_Alignas(CACHE_LINE) struct gate gate;
 	struct atomic_u64 max_weight;
-	struct atomic_u64 resident;
-	struct atomic_u64 deferred;	/* weight, until a grace period */
+	struct atomic_u64 resident;	/* without `parted` taken off */
+	struct atomic_u64 parted;	/* added to without the gate */
+	/* weight until a grace period; retired is what the gate's holders ever
+	 * added, deferred the rest, less what was released: the sum counts */
+	struct atomic_u64 retired;
+	struct atomic_u64 deferred;
 	struct atomic_u32 eager;	/* 1: send any batch, however small */
 	struct atomic_u32 flush;	/* 1: the keeper is to see to it soon */
 	uint64_t flush_at_ns;		/* the keeper's own; 0: not yet */
@@ -144,14 +166,18 @@ static inline void cache_weigh_pin(struct seg_cache *c, uint64_t weight)
 	counter_bump(&c->slot[slot].pinned, slot, weight);
 }
 
+/* Under the gate: to a sum that nobody else writes. */
+static inline void cache_add_inside(struct atomic_u64 *sum, uint64_t by)
+{
+	/* relaxed, both: the gate orders those who write it */
+	u64_store_relaxed(sum, u64_load_relaxed(sum) + by);
+}
+
 /* Under the gate: of those counts that are raised nowhere else. */
 static inline void cache_count_inside(struct seg_cache *c,
 				      enum cache_count what)
 {
-	struct atomic_u64 *count = &c->count[what];
-
-	/* relaxed, both: the gate orders those who write it */
-	u64_store_relaxed(count, u64_load_relaxed(count) + 1);
+	cache_add_inside(&c->count[what], 1);
 }
 
 static inline void cache_count(struct seg_cache *c, enum cache_count what)
@@ -168,44 +194,134 @@ static inline bool cache_is_foreign(const struct seg_cache *c)
 /* A hit's only store to the entry, and mostly not even that.  Where entries are
  * evicted, marks come and go, and the processor would often guess wrong:
  * there the place to store at is chosen, which costs less than that. */
-static inline void cache_mark(const struct seg_cache *c, struct cache_entry *e)
+static inline void cache_mark_in(bool evicts, struct cache_entry *e)
 {
 	struct atomic_u32 nowhere;
 	struct atomic_u32 *place = &e->mark;
 	uint32_t mark = u32_load_relaxed(&e->mark); /* relaxed: a hint */
 
-	if (__builtin_expect(!u32_load_relaxed(&c->evicts), 1)) {
-		if (mark >= CACHE_MARK_MOST)
-			return;
-	} else {
+	if (evicts)
 		place = mark < CACHE_MARK_MOST ? place : &nowhere;
-	}
+	else if (mark >= CACHE_MARK_MOST)
+		return;
 	u32_store_relaxed(place, mark + 1); /* relaxed: a hint */
 }
 
+static inline void cache_mark(const struct seg_cache *c, struct cache_entry *e)
+{
+	/* relaxed: a hint */
+	if (__builtin_expect(!u32_load_relaxed(&c->evicts), 1))
+		cache_mark_in(false, e);
+	else
+		cache_mark_in(true, e);
+}
+
+/* Under the gate: from now on marks come and go. */
+static inline void cache_note_eviction(struct seg_cache *c)
+{
+	/* relaxed, all: a hint */
+	if (u32_load_relaxed(&c->evicts))
+		return;
+	u32_store_relaxed(&c->evicts, 1);
+	u32_store_relaxed(&c->peeks, 0);
+}
+
+static inline struct cache_slot *cache_slot_at(struct seg_cache *c,
+					       uint32_t place)
+{
+	return counter_at(c->slot, place);
+}
+
 /* Both, for a hit that pins. */
-static inline void cache_count_pin(struct seg_cache *c, size_t slot,
+static inline void cache_count_pin(struct seg_cache *c, uint32_t place,
 				   uint64_t weight)
 {
-	struct cache_slot *mine = &c->slot[slot];
+	struct cache_slot *mine = cache_slot_at(c, place);
 
-	counter_bump(&mine->pinned, slot, weight);
-	counter_bump(&mine->hits, slot, 1);
+	counter_bump_own(&mine->pinned, weight);
+	counter_bump_own(&mine->hits, 1);
+}
+
+/* One that stands in that slot; 0: in the word. */
+static inline void cache_fill_pin_in(uint32_t slot, struct seg_cache *c,
+				     struct cache_entry *e, uint64_t word,
+				     struct seg_pin *ret_pin)
+{
+	ret_pin->cache = c;
+	ret_pin->entry = e;
+	ret_pin->version = (uint64_t)slot << 32 | entry_version(word);
+	ret_pin->record = 0;
 }
 
 static inline void cache_fill_pin(struct seg_cache *c, struct cache_entry *e,
 				  uint64_t word, struct seg_pin *ret_pin)
 {
-	*ret_pin = (struct seg_pin){ .cache = c, .entry = e,
-				     .version = entry_version(word) };
+	cache_fill_pin_in(0, c, e, word, ret_pin);
+}
+
+static inline uint64_t cache_pin_version(const struct seg_pin *pin)
+{
+	return (uint32_t)pin->version;
+}
+
+static inline uint32_t cache_pin_slot(const struct seg_pin *pin)
+{
+	return (uint32_t)(pin->version >> 32);
+}
+
+/* Without the gate one part may be newer than the other. */
+static inline uint64_t cache_difference(uint64_t more, uint64_t less)
+{
+	return more - less > CACHE_RESIDENT_MOST * 2 ? 0 : more - less;
+}
+
+static inline uint64_t cache_resident(const struct seg_cache *c)
+{
+	/* relaxed, both: sums; the gate orders those who write the first */
+	uint64_t resident = u64_load_relaxed(&c->resident);
+
+	return cache_difference(resident, u64_load_relaxed(&c->parted));
+}
+
+/* What words pin; newer than the caller's last change of it. */
+static inline uint64_t cache_pinned(const struct seg_cache *c)
+{
+	unsigned slots = counter_slots();
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < slots; i++)
+		/* seq_cst: after `over` was set, see C2 */
+		sum += u64_load_seq_cst(&c->slot[i].pinned);
+	/* An unpin may be seen before the pin in another slot. */
+	return cache_difference(sum, 0);
+}
+
+/* Resident, read before, minus pinned: who ends an entry takes its weight off
+ * in that order, so what is read is never too little. */
+static inline uint64_t cache_weight(const struct seg_cache *c)
+{
+	uint64_t resident = cache_resident(c);
+	uint64_t pinned = cache_pinned(c);
+
+	return resident > pinned ? resident - pinned : 0;
+}
+
+static inline uint64_t cache_deferred(const struct seg_cache *c)
+{
+	/* relaxed, both: sums */
+	uint64_t retired = u64_load_relaxed(&c->retired);
+
+	return cache_difference(retired, -u64_load_relaxed(&c->deferred));
 }
 
 /* The sums stay sums, whatever is pinned. */
 static inline bool cache_can_hold(struct seg_cache *c, uint64_t weight)
 {
-	/* relaxed: a sum, far from where it would wrap */
-	return u64_load_relaxed(&c->resident) <= CACHE_RESIDENT_MOST - weight;
+	return cache_resident(c) <= CACHE_RESIDENT_MOST - weight;
 }
+
+/* cache_get.c: what is a hit at the first look; false: nothing happened. */
+bool cache_hit(struct seg_cache *c, uint64_t key, struct seg_pin *ret_pin);
 
 /* cache_get.c: pins the entry of a key, loaded or not; NULL: a miss. */
 struct cache_entry *cache_find_and_pin(struct seg_cache *c, uint64_t key,

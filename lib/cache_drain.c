@@ -6,6 +6,7 @@
  * looked at, those of one bucket each time that the gate is held.  What was
  * removed but is pinned still is looked at under a pin of its own.
  */
+#include "cache_close.h"
 #include "cache_leave.h"
 #include "page.h"
 
@@ -36,7 +37,7 @@ static uint64_t bytes_inside(const struct drain *d, const struct seg_page *page)
 
 static bool is_above_floor(struct seg_cache *c, const struct cache_entry *e)
 {
-	return cache_weight(c) >= c->floor_weight + entry_weight(e);
+	return cache_weight_exactly(c) >= c->floor_weight + entry_weight(e);
 }
 
 /* False: the farewell is full. */
@@ -137,12 +138,14 @@ static void send_on(struct walk *w)
 void cache_drain(struct reclaimer *r, struct drain *d)
 {
 	struct walk w = { .cache = cache_of(r), .drain = d };
-	uint32_t bucket = 0;
+	uint32_t bucket = 0, closed = 0;
 
 	if (!w.cache->pages || cache_is_foreign(w.cache))
 		return;
 	while (bucket < cache_index_buckets(&w.cache->index)) {
 		cache_lock(w.cache, &w.farewell);
+		if (bucket >= closed)
+			closed = cache_close_buckets(w.cache, bucket);
 		bucket += drain_bucket(&w, bucket);
 		cache_unlock(w.cache, &w.farewell);
 	}

@@ -10,30 +10,6 @@ _Static_assert(sizeof(struct cache_entry) == CACHE_LINE &&
 	       "a hit reads one line of the entry, its record has another");
 #endif
 
-void entry_fill(struct cache_entry *e, uint64_t key, void *value,
-		uint64_t weight)
-{
-	/* release, all -> cache_index_find(), seg_cache_peek(), visit(): who
-	 * reads one of these sees that the word has changed (E5) */
-	u64_store_release(&e->key, key);
-	ptr_store_release(&e->value, value);
-	u64_store_release(&e->weight, weight);
-	/* relaxed, both: a hint; released by entry_begin() */
-	u32_store_relaxed(&e->mark, 0);
-	u32_store_relaxed(&e->loading, 0);
-}
-
-void entry_begin(struct cache_entry *e, uint64_t flags, uint64_t pins)
-{
-	/* relaxed: a dead entry is the lock holder's */
-	uint64_t version = entry_version(u64_load_relaxed(&e->word)) + 1;
-
-	/* release -> cache_index_find(): key and value belong to it */
-	u64_store_release(&e->word, version << ENTRY_VERSION_SHIFT |
-					    pins * ENTRY_PIN | flags |
-					    ENTRY_LIVE);
-}
-
 /* What the word becomes when one pin goes. */
 static uint64_t less_a_pin(uint64_t old, enum entry_unpinned *ret_what)
 {
@@ -98,7 +74,7 @@ bool entry_hold(struct cache_entry *e, uint64_t *ret_word)
 
 	do {
 		if (entry_state(old) != ENTRY_HIDDEN ||
-		    (old & ENTRY_LOADING) || (old & ENTRY_PINS) == ENTRY_PINS)
+		    (old & (ENTRY_LOADING | ENTRY_FULL)))
 			return false;
 		/* acquire <- entry_loaded(), entry_unpin(); retries as
 		 * entry_pin() */
@@ -107,34 +83,58 @@ bool entry_hold(struct cache_entry *e, uint64_t *ret_word)
 	return true;
 }
 
-uint64_t entry_kill(struct cache_entry *e)
-{
-	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
-
-	do {
-		if (entry_state(old) != ENTRY_LIVE || entry_pins(old))
-			return 0;
-		/* acquire <- entry_unpin() (E3); retries as entry_pin() */
-	} while (!u64_cas_weak_acquire(&e->word, &old, old & ~ENTRY_STATE));
-	return old;
-}
-
 static uint64_t hidden(uint64_t old)
 {
-	uint64_t new = old & ~(ENTRY_STATE | ENTRY_PARKED);
+	uint64_t new = old & ~(ENTRY_STATE | ENTRY_PARKED | ENTRY_SHUT);
 
 	return entry_pins(old) ? new | ENTRY_HIDDEN : new;
 }
 
-uint64_t entry_hide(struct cache_entry *e)
+bool entry_hide(struct cache_entry *e, uint64_t *ret_before)
 {
 	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
 
-	/* acq_rel: acquire as entry_kill(); release -> entry_unpin(): the cause
-	 * that was written before; retries as entry_pin() */
-	while (!u64_cas_weak_acq_rel(&e->word, &old, hidden(old)))
+	do {
+		if (old & ENTRY_OPEN)
+			return false;
+		/* acq_rel: acquire as entry_kill(); release -> entry_unpin():
+		 * the cause that was written before; retries as entry_pin() */
+	} while (!u64_cas_weak_acq_rel(&e->word, &old, hidden(old)));
+	*ret_before = old;
+	return true;
+}
+
+bool entry_close(struct cache_entry *e)
+{
+	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
+
+	do {
+		if (!(old & ENTRY_OPEN))
+			return false;
+		/* relaxed: sections_barrier() orders it with who pins in a
+		 * slot; retries as entry_pin() */
+	} while (!u64_cas_weak_relaxed(&e->word, &old, old & ~ENTRY_OPEN));
+	return true;
+}
+
+bool entry_shut(struct cache_entry *e)
+{
+	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
+
+	/* relaxed: as entry_close() */
+	while (!u64_cas_weak_relaxed(&e->word, &old,
+				     (old & ~ENTRY_OPEN) | ENTRY_SHUT))
 		;
-	return old;
+	return old & ENTRY_OPEN;
+}
+
+void entry_unshut(struct cache_entry *e)
+{
+	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
+
+	/* relaxed: under the lock; retries as entry_pin() */
+	while (!u64_cas_weak_relaxed(&e->word, &old, old & ~ENTRY_SHUT))
+		;
 }
 
 bool entry_park(struct cache_entry *e)
@@ -179,8 +179,7 @@ bool entry_join(struct cache_entry *e, uint64_t *word)
 	uint64_t old = entry_look(e), new;
 
 	do {
-		if (!entry_lives_on(*word, old) ||
-		    (old & ENTRY_PINS) == ENTRY_PINS)
+		if (!entry_lives_on(*word, old) || (old & ENTRY_FULL))
 			return false;
 		new = old + ENTRY_PIN;
 		if (entry_pins(old) <= 1)

@@ -2,8 +2,8 @@
 /*
  * An entry of a cache and its one atomic word:
  *
- *   | 63..32 version | 31..6 pins | moving | returning | parked | loading |
- *   | state 2 |
+ *   | 63..32 version | 31..8 pins | shut | open | moving | returning |
+ *   | parked | loading | state 2 |
  *
  * State: dead, live (in the index), hidden (out of the index, but pinned).
  * Each row is one compare-exchange, so "not pinned" and "gone" can't come
@@ -17,9 +17,14 @@
  * | live 1             | live 0      | the last         | entry_unpin()     |
  * | live 1, parked     | live 0, ret.| the last         | entry_unpin()     |
  * | hidden 1           | dead, ret.  | the last         | entry_unpin()     |
- * | live 0             | dead        | evict ...; lock  | entry_kill()      |
- * | live p>0           | hidden p    | remove ...; lock | entry_hide()      |
+ * | live 0, not open   | dead        | evict ...; lock  | entry_kill()      |
+ * | live p>0, not open | hidden p    | remove ...; lock | entry_hide()      |
  * | live p>0           | parked      | evict; lock      | entry_park()      |
+ * | live p>0, not shut | open        | who pins it      | entry_open()      |
+ * | open               | not         | lock             | entry_close()     |
+ * | live               | shut, not o.| lock             | entry_shut()      |
+ * | shut               | not         | lock             | entry_unshut()    |
+ * | live p             | live p+1    | lock             | entry_move_in()   |
  * | returning          | not         | drain; lock      | entry_returned()  |
  * | loading            | not         | the loader       | entry_loaded()    |
  * | live 1             | live 1, mov.| who moves it     | entry_move_begin()|
@@ -40,6 +45,10 @@
  * entry_move_begin() to entry_move_commit(), or the latter fails: who pins
  * meanwhile takes the bit away.  From then on the bit stays until the end of
  * the move, and tells who pins, which is beside two pins of the mover's.
+ *
+ * (E7) An open entry may have more pins than its word says (pin_slots.h), so
+ * none of these steps ends it: who would end it shuts it first, so that nobody
+ * opens it meanwhile, and moves those pins into the word (cache_close.h).
  *
  * A dead entry is used again at once, by the next put, as another key's, with
  * the next version.  So who looks at an entry without a pin reads the word,
@@ -69,9 +78,14 @@ enum cache_state { ENTRY_DEAD = 0, ENTRY_LIVE = 1, ENTRY_HIDDEN = 2 };
 #define ENTRY_PARKED UINT64_C(8)	/* the policy let go of it */
 #define ENTRY_RETURNING UINT64_C(16)	/* see E4 */
 #define ENTRY_MOVING UINT64_C(32)	/* see E6 */
-#define ENTRY_PIN UINT64_C(64)
-#define ENTRY_PINS UINT64_C(0xffffffc0)
+#define ENTRY_OPEN UINT64_C(64)		/* see E7 */
+#define ENTRY_SHUT UINT64_C(128)	/* not to be opened */
+#define ENTRY_PIN UINT64_C(256)
+#define ENTRY_PINS UINT64_C(0xffffff00)
+/* From so many pins on there are no new ones, but for those that move in. */
+#define ENTRY_FULL UINT64_C(0x80000000)
 #define ENTRY_VERSION_SHIFT 32
+#define ENTRY_VERSIONS (~UINT64_C(0) << ENTRY_VERSION_SHIFT)
 
 struct cache_record;
 
@@ -162,47 +176,105 @@ static inline uint64_t entry_look(const struct cache_entry *e)
 }
 
 /* What a dead entry will be, before it begins. */
-void entry_fill(struct cache_entry *e, uint64_t key, void *value,
-		uint64_t weight);
+static inline void entry_fill(struct cache_entry *e, uint64_t key,
+			      void *value, uint64_t weight)
+{
+	/* release, all -> cache_index_find(), seg_cache_peek(), visit(): who
+	 * reads one of these sees that the word has changed (E5) */
+	u64_store_release(&e->key, key);
+	ptr_store_release(&e->value, value);
+	u64_store_release(&e->weight, weight);
+	/* relaxed, both: a hint; released by entry_begin() */
+	u32_store_relaxed(&e->mark, 0);
+	u32_store_relaxed(&e->loading, 0);
+}
 
 /* A filled entry becomes live with so many pins, maybe ENTRY_LOADING; not yet
  * in the index. */
-void entry_begin(struct cache_entry *e, uint64_t flags, uint64_t pins);
+static inline void entry_begin(struct cache_entry *e, uint64_t flags,
+			       uint64_t pins)
+{
+	/* relaxed: a dead entry is the lock holder's */
+	uint64_t version = entry_version(u64_load_relaxed(&e->word)) + 1;
+
+	/* release -> cache_index_find(): key and value belong to it */
+	u64_store_release(&e->word, version << ENTRY_VERSION_SHIFT |
+					    pins * ENTRY_PIN | flags |
+					    ENTRY_LIVE);
+}
 
 /* Whether the words tell of one life of the entry, which has not ended. */
 static inline bool entry_lives_on(uint64_t before, uint64_t now)
 {
-	const uint64_t versions = ~UINT64_C(0) << ENTRY_VERSION_SHIFT;
-
-	return (now & (versions | ENTRY_STATE)) ==
-	       ((before & versions) | ENTRY_LIVE);
+	return (now & (ENTRY_VERSIONS | ENTRY_STATE)) ==
+	       ((before & ENTRY_VERSIONS) | ENTRY_LIVE);
 }
 
 /* The same, and it is not being moved. */
 static inline bool entry_rests(uint64_t before, uint64_t now)
 {
-	const uint64_t versions = ~UINT64_C(0) << ENTRY_VERSION_SHIFT;
-
-	return (now & (versions | ENTRY_STATE | ENTRY_MOVING)) ==
-	       ((before & versions) | ENTRY_LIVE);
+	return (now & (ENTRY_VERSIONS | ENTRY_STATE | ENTRY_MOVING)) ==
+	       ((before & ENTRY_VERSIONS) | ENTRY_LIVE);
 }
 
 /* Pins what was read with that word, which then is the one with the pin.
- * False: it is dead, hidden, moving or another entry by now (or has 2^26
- * pins). */
+ * False: it is dead, hidden, moving or another entry by now, or full. */
 static inline bool entry_pin(struct cache_entry *e, uint64_t *word)
 {
 	uint64_t old = *word;
 
 	do {
-		if (!entry_rests(*word, old) ||
-		    (old & ENTRY_PINS) == ENTRY_PINS)
+		if (!entry_rests(*word, old) || (old & ENTRY_FULL))
 			return false;
 		/* acquire <- entry_loaded(), entry_begin(), entry_move_end();
 		 * retries when the word changed */
 	} while (!u64_cas_weak_acquire(&e->word, &old, old + ENTRY_PIN));
 	*word = old + ENTRY_PIN;
 	return true;
+}
+
+/* The same of an entry that nobody pins, nor loads, nor parked: so it mostly
+ * is, and the word tells by one comparison.  False: not so, or a spurious
+ * failure; nothing happened. */
+static inline bool entry_pin_alone(struct cache_entry *e, uint64_t word)
+{
+	/* acquire <- as entry_pin() */
+	return (uint32_t)word == ENTRY_LIVE &&
+	       u64_cas_weak_acquire(&e->word, &word, word + ENTRY_PIN);
+}
+
+/* ---- open entries (E7) ---- */
+
+/* By who pinned it, with that word; where no move is possible.  False: it was
+ * not to be (yet), or a spurious failure. */
+static inline bool entry_open(struct cache_entry *e, uint64_t word)
+{
+	/* relaxed: what entry_begin() released goes on being released */
+	return !(word & (ENTRY_LOADING | ENTRY_OPEN | ENTRY_SHUT)) &&
+	       u64_cas_weak_relaxed(&e->word, &word, word | ENTRY_OPEN);
+}
+
+/* Whether the words tell of one life of an entry that was open all the time,
+ * or again. */
+static inline bool entry_stays_open(uint64_t before, uint64_t now)
+{
+	return ((now ^ before) & (ENTRY_VERSIONS | ENTRY_OPEN)) == 0;
+}
+
+/* Under the lock.  False: it is not open. */
+bool entry_close(struct cache_entry *e);
+
+/* The same, and it does not open before it is unshut or ends. */
+bool entry_shut(struct cache_entry *e);
+void entry_unshut(struct cache_entry *e);
+
+/* Under the lock, to a live entry: a pin that stands elsewhere, too.  Returns
+ * the word with it. */
+static inline uint64_t entry_move_in(struct cache_entry *e)
+{
+	/* relaxed: who ends it sees it under the lock; who unpins it, by the
+	 * slot that it stood in */
+	return u64_add_relaxed(&e->word, ENTRY_PIN) + ENTRY_PIN;
 }
 
 /* What came of an unpin.  The entry may be another's at once, but for who is to
@@ -237,15 +309,15 @@ enum entry_unpinned entry_unpin(struct cache_entry *e, uint64_t version,
 static inline bool entry_unpin_plain(struct cache_entry *e, uint64_t version,
 				     bool *ret_last)
 {
-	const uint64_t mask = ~(ENTRY_PINS | ENTRY_LOADING | ENTRY_RETURNING);
+	const uint64_t mask = ~(ENTRY_PINS | ENTRY_LOADING | ENTRY_RETURNING |
+				ENTRY_OPEN | ENTRY_SHUT);
 	uint64_t plain = version << ENTRY_VERSION_SHIFT | ENTRY_LIVE;
 	uint64_t old = plain | ENTRY_PIN;
 
-	do {
+	/* release -> entry_kill() (E3); retries as entry_pin() */
+	while (!u64_cas_weak_release(&e->word, &old, old - ENTRY_PIN))
 		if ((old & mask) != plain || !(old & ENTRY_PINS))
 			return false;
-		/* release -> entry_kill() (E3); retries as entry_pin() */
-	} while (!u64_cas_weak_release(&e->word, &old, old - ENTRY_PIN));
 	*ret_last = (old & ENTRY_PINS) == ENTRY_PIN;
 	return true;
 }
@@ -254,11 +326,23 @@ static inline bool entry_unpin_plain(struct cache_entry *e, uint64_t version,
  * with it; false: it is not so. */
 bool entry_hold(struct cache_entry *e, uint64_t *ret_word);
 
-/* The word before, or 0 (which no word of a live entry is): it is pinned. */
-uint64_t entry_kill(struct cache_entry *e);
+/* The word before, or 0 (which no word of a live entry is): it is pinned, or
+ * may be, since it is open. */
+static inline uint64_t entry_kill(struct cache_entry *e)
+{
+	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
 
-/* Kills it, or hides it if it is pinned; the word before. */
-uint64_t entry_hide(struct cache_entry *e);
+	do {
+		if (entry_state(old) != ENTRY_LIVE ||
+		    (old & (ENTRY_PINS | ENTRY_OPEN)))
+			return 0;
+		/* acquire <- entry_unpin() (E3); retries as entry_pin() */
+	} while (!u64_cas_weak_acquire(&e->word, &old, old & ~ENTRY_STATE));
+	return old;
+}
+
+/* Kills it, or hides it if it is pinned.  False: it is open. */
+bool entry_hide(struct cache_entry *e, uint64_t *ret_before);
 
 /* False: it is not pinned (any more). */
 bool entry_park(struct cache_entry *e);

@@ -7,22 +7,34 @@
  * If it finds the same one again, then that is about to be unlinked, and it is
  * a miss.  So a stopped thread holds up nobody.  A hit that pins needs no read
  * section: entries stay entries, and the pin is one of what was read (E5).
+ *
+ * What is pinned often is opened: from then on pins stand in slots of the
+ * threads that pin (pin_slots.h), and nobody writes to the entry.
+ *
+ * What mostly is so takes few comparisons: a thread with a slot of its own, an
+ * entry whose word does not change meanwhile.  All else goes to a slower
+ * function, which knows exactly.
  */
 #include <errno.h>
 #include <stddef.h>
 
 #include "cache_leave.h"
+#include "pin_slots.h"
 #include "rcu.h"
+
+#ifndef OPEN_PINS
+#define OPEN_PINS 63	/* of hot entries, from one that opens to the next */
+#endif
 
 /* What is kept out of the way of hits. */
 #define APART __attribute__((noinline))
 
 /* With the last it weighs again; what is to be done then, enum cache_over. */
-static inline uint32_t weigh_unpin(struct seg_cache *c, size_t slot,
-				   uint64_t weight)
+static inline uint32_t weigh_unpin(struct seg_cache *c,
+				   struct cache_slot *slot, uint64_t weight)
 {
 	/* seq_cst: before the load of over; with cache_pinned(), see C2 */
-	u64_sub_seq_cst(&c->slot[slot].pinned, weight);
+	u64_sub_seq_cst(&slot->pinned, weight);
 	/* seq_cst: see above */
 	return u32_load_seq_cst(&c->over);
 }
@@ -64,6 +76,102 @@ static int miss(struct seg_cache *c)
 	return -ENOENT;
 }
 
+/* The pin's slot was filled, but the entry is not open or another's by now. */
+static APART void withdraw(struct seg_cache *c, struct cache_entry *e,
+			   uint64_t version, uint32_t slot)
+{
+	/* Moved by who closed it, in that life: it is a pin. */
+	if (!pin_slot_empty(slot, e, version))
+		cache_unpin(c, e, version);
+}
+
+/* Pins what was read with that word; 0: not so, nothing happened. */
+static inline uint32_t pin_in_slot(struct seg_cache *c, struct cache_entry *e,
+				   uint64_t word, uint32_t place)
+{
+	uint32_t slot = pin_slot_fill(place, e, entry_version(word));
+
+	if (!slot || __builtin_expect(entry_stays_open(word, entry_look(e)), 1))
+		return slot;
+	withdraw(c, e, entry_version(word), slot);
+	return 0;
+}
+
+/* By who has pinned it, with that word: if that is due (cache_close.h).  One of
+ * many: so it is mostly one that is pinned much more often than others. */
+static inline void open_if_hot(struct seg_cache *c, struct cache_entry *e,
+			       uint64_t word, uint32_t place)
+{
+	struct atomic_u32 *mine = &cache_slot_at(c, place)->opens;
+	uint32_t opens, left;
+
+	/* relaxed, both: hints */
+	if (u32_load_relaxed(&e->mark) < CACHE_MARK_MOST)
+		return;
+	opens = u32_load_relaxed(&c->opens);
+	if (!opens)
+		return;
+	left = u32_load_relaxed(mine); /* relaxed: its own */
+	if ((left ^ opens) > CACHE_OPENS_LEFT)
+		left = opens;
+	if (left & CACHE_OPENS_LEFT)
+		left--;
+	else if (entry_open(e, word))
+		left += OPEN_PINS;
+	u32_store_relaxed(mine, left); /* relaxed: as above */
+}
+
+/* Pins what was read with that word; false: nothing happened. */
+static APART bool pin_in_word(struct seg_cache *c, struct cache_entry *e,
+			      uint64_t word, uint32_t place,
+			      struct seg_pin *ret_pin)
+{
+	uint64_t weight;
+
+	if (__builtin_expect(entry_pin_alone(e, word), 1)) {
+		word += ENTRY_PIN;
+		weight = entry_weight(e);
+	} else {
+		if ((word & ENTRY_LOADING) || !entry_pin(e, &word))
+			return false;
+		weight = weight_off(e, word);
+	}
+	cache_count_pin(c, place, weight);
+	cache_mark(c, e);
+	open_if_hot(c, e, word, place);
+	cache_fill_pin(c, e, word, ret_pin);
+	return true;
+}
+
+static inline bool pin_at_once(struct seg_cache *c, struct cache_entry *e,
+			       uint64_t word, uint32_t place,
+			       struct seg_pin *ret_pin)
+{
+	uint32_t slot = 0;
+
+	if (word & ENTRY_OPEN)
+		slot = pin_in_slot(c, e, word, place);
+	if (!slot)
+		return pin_in_word(c, e, word, place, ret_pin);
+	counter_bump_own(&cache_slot_at(c, place)->hits, 1);
+	cache_mark(c, e);
+	cache_fill_pin_in(slot, c, e, word, ret_pin);
+	return true;
+}
+
+static inline bool hit(struct seg_cache *c, uint64_t key,
+		       struct seg_pin *ret_pin)
+{
+	uint32_t place = counter_place();
+	struct cache_entry *e;
+	uint64_t word;
+
+	if (!place)
+		return false;
+	e = cache_index_find_first(&c->index, key, &word);
+	return e && pin_at_once(c, e, word, place, ret_pin);
+}
+
 /* Whatever is not a hit at the first look, in a thread that may be new. */
 static APART int get_slowly(struct seg_cache *c, uint64_t key,
 			   struct seg_pin *ret_pin)
@@ -86,18 +194,25 @@ static APART int get_slowly(struct seg_cache *c, uint64_t key,
 	return 0;
 }
 
+bool cache_hit(struct seg_cache *c, uint64_t key, struct seg_pin *ret_pin)
+{
+	return hit(c, key, ret_pin);
+}
+
 int seg_cache_get(struct seg_cache *c, uint64_t key, struct seg_pin *ret_pin)
 {
-	size_t number = counter_number();
-	struct cache_entry *e;
-	uint64_t word;
+	if (!c || !ret_pin || !hit(c, key, ret_pin))
+		return get_slowly(c, key, ret_pin);
+	return 0;
+}
 
-	if (!c || !ret_pin || !number)
-		return get_slowly(c, key, ret_pin);
-	e = cache_index_find_first(&c->index, key, &word);
-	if (!e || (word & ENTRY_LOADING) || !entry_pin(e, &word))
-		return get_slowly(c, key, ret_pin);
-	cache_count_pin(c, number - 1, weight_off(e, word));
+static APART int pin_again_slowly(struct seg_cache *c, struct cache_entry *e,
+				  uint64_t word, struct seg_pin *ret_pin)
+{
+	if (!entry_pin(e, &word) && !cache_join(e, &word))
+		return -ENOENT;
+	cache_weigh_pin(c, weight_off(e, word));
+	cache_count_get(c, true);
 	cache_mark(c, e);
 	cache_fill_pin(c, e, word, ret_pin);
 	return 0;
@@ -106,25 +221,20 @@ int seg_cache_get(struct seg_cache *c, uint64_t key, struct seg_pin *ret_pin)
 /* What the pin was of lives still: that is what its version says (E5). */
 int seg_pin_again(const struct seg_pin *last, struct seg_pin *ret_pin)
 {
-	size_t number = counter_number();
+	uint32_t place = counter_place();
 	struct cache_entry *e;
 	uint64_t word;
 
 	if (!last || !ret_pin || !last->cache || !last->entry)
 		return -EINVAL;
 	e = last->entry;
-	word = last->version << ENTRY_VERSION_SHIFT | ENTRY_LIVE;
-	if (!entry_pin(e, &word) && !cache_join(e, &word))
+	word = entry_look(e);
+	if (!entry_lives_on(cache_pin_version(last) << ENTRY_VERSION_SHIFT,
+			    word))
 		return -ENOENT;
-	if (number) {
-		cache_count_pin(last->cache, number - 1, weight_off(e, word));
-	} else {
-		cache_weigh_pin(last->cache, weight_off(e, word));
-		cache_count_get(last->cache, true);
-	}
-	cache_mark(last->cache, e);
-	cache_fill_pin(last->cache, e, word, ret_pin);
-	return 0;
+	if (place && pin_at_once(last->cache, e, word, place, ret_pin))
+		return 0;
+	return pin_again_slowly(last->cache, e, word, ret_pin);
 }
 
 /* NULL: none, or it is loading. */
@@ -150,8 +260,6 @@ static APART int peek_slowly(struct seg_cache *c, uint64_t key,
 	struct cache_entry *e;
 	void *value;
 
-	if (!c || !ret_value)
-		return -EINVAL;
 	if (!c->short_reads || !rcu_inside())
 		return -EPERM;
 	e = find_and_look(c, key, &value);
@@ -163,25 +271,40 @@ static APART int peek_slowly(struct seg_cache *c, uint64_t key,
 	return 0;
 }
 
-/* The value was in the cache in this read section: it is there until that
- * ends. */
-int seg_cache_peek(struct seg_cache *c, uint64_t key, void **ret_value)
+/* In a section, by a thread that counts at that place, where it is allowed. */
+static inline int peek_at_once(struct seg_cache *c, uint64_t key,
+			       void **ret_value, uint32_t place, bool evicts)
 {
-	size_t number = counter_number();
 	struct cache_entry *e;
 	uint64_t word;
 	void *value;
 
-	if (!c || !ret_value || !c->short_reads || !number || !rcu_inside())
-		return peek_slowly(c, key, ret_value);
 	e = cache_index_find_first(&c->index, key, &word);
-	value = e ? cache_index_value(e, word) : NULL;
+	if (!e)
+		return peek_slowly(c, key, ret_value);
+	value = cache_index_value_first(e, word);
 	if (!value)
 		return peek_slowly(c, key, ret_value);
-	cache_mark(c, e);
+	cache_mark_in(evicts, e);
 	*ret_value = value;
-	counter_bump(&c->slot[number - 1].hits, number - 1, 1);
+	counter_bump_own(&cache_slot_at(c, place)->hits, 1);
 	return 0;
+}
+
+/* The value was in the cache in this read section: it is there until that
+ * ends. */
+int seg_cache_peek(struct seg_cache *c, uint64_t key, void **ret_value)
+{
+	uint32_t place = rcu_place();
+
+	if (!c || !ret_value)
+		return -EINVAL;
+	/* relaxed: a hint, and what was said at creation */
+	if (__builtin_expect(u32_load_relaxed(&c->peeks) & place, 1))
+		return peek_at_once(c, key, ret_value, place, false);
+	if (place && c->short_reads)
+		return peek_at_once(c, key, ret_value, place, true);
+	return peek_slowly(c, key, ret_value);
 }
 
 /*
@@ -207,9 +330,10 @@ bool cache_unpin(struct seg_cache *c, struct cache_entry *e, uint64_t version)
 		cache_push_returned(c, entry_record(e));
 	rcu_leave();
 	if (what >= UNPIN_DIED)
-		u64_sub_relaxed(&c->resident, d.weight); /* relaxed: a sum */
+		u64_add_relaxed(&c->parted, d.weight); /* relaxed: a sum */
 	if (what >= UNPIN_LAST &&
-	    ((weigh_unpin(c, counter_slot(), d.weight) & OVER_HEAVY) ||
+	    ((weigh_unpin(c, &c->slot[counter_slot()], d.weight) &
+	      OVER_HEAVY) ||
 	     what > UNPIN_LAST))
 		cache_relieve(c);
 	if (releases && !later && cache_release_values(c, &d, 1))
@@ -230,7 +354,8 @@ static APART int unpin_slowly(struct seg_cache *c, const struct seg_pin *pin)
 {
 	if (pin->record && !pin_tags_drop(&c->tags, pin->record))
 		return misused_pin(c);
-	return cache_unpin(c, pin->entry, pin->version) ? 0 : misused_pin(c);
+	return cache_unpin(c, pin->entry, cache_pin_version(pin)) ?
+		0 : misused_pin(c);
 }
 
 static APART int follow_unpin(struct seg_cache *c, struct cache_entry *e,
@@ -243,14 +368,31 @@ static APART int follow_unpin(struct seg_cache *c, struct cache_entry *e,
 	return 0;
 }
 
-int seg_unpin(struct seg_pin *pin)
+static inline int unpin_in(struct seg_cache *c, struct cache_slot *slot,
+			   struct seg_pin *pin)
 {
-	size_t number = counter_number();
-	struct cache_entry *e;
-	struct seg_cache *c;
-	uint64_t weight;
+	struct cache_entry *e = pin->entry;
+	uint64_t weight = entry_weight(e);
 	uint32_t over;
 	bool last;
+
+	if (pin->record ||
+	    !entry_unpin_plain(e, cache_pin_version(pin), &last))
+		return unpin_slowly(c, pin);
+	over = last ? weigh_unpin(c, slot, weight) : 0;
+	return over ? follow_unpin(c, e, cache_pin_version(pin), over) : 0;
+}
+
+static APART int unpin_in_shared(struct seg_cache *c, struct seg_pin *pin)
+{
+	return unpin_in(c, &c->slot[counter_slot()], pin);
+}
+
+int seg_unpin(struct seg_pin *pin)
+{
+	uint32_t place = counter_place();
+	struct seg_cache *c;
+	uint32_t slot;
 
 	if (!pin)
 		return -EINVAL;
@@ -258,13 +400,12 @@ int seg_unpin(struct seg_pin *pin)
 	if (!c)
 		return 0;
 	pin->cache = NULL;
-	e = pin->entry;
-	weight = entry_weight(e);
-	if (pin->record || !number ||
-	    !entry_unpin_plain(e, pin->version, &last))
-		return unpin_slowly(c, pin);
-	over = last ? weigh_unpin(c, number - 1, weight) : 0;
-	return over ? follow_unpin(c, e, pin->version, over) : 0;
+	slot = cache_pin_slot(pin);
+	if (slot && pin_slot_empty(slot, pin->entry, cache_pin_version(pin)))
+		return 0;
+	if (!place)
+		return unpin_in_shared(c, pin);
+	return unpin_in(c, cache_slot_at(c, place), pin);
 }
 
 void *seg_pin_value(const struct seg_pin *pin)
@@ -278,6 +419,35 @@ void *seg_pin_value(const struct seg_pin *pin)
 	return ptr_load_relaxed(&e->value);
 }
 
+/* Into the word, where a pin ends that has a tag.  False: it is full. */
+static bool leave_slot(struct seg_pin *pin)
+{
+	uint32_t slot = cache_pin_slot(pin);
+	uint64_t version = cache_pin_version(pin);
+	uint64_t word = version << ENTRY_VERSION_SHIFT | ENTRY_LIVE;
+	struct cache_entry *e = pin->entry;
+	uint64_t now;
+
+	if (!slot)
+		return true;
+	while (pin_slot_has(slot, e, version)) {
+		if (entry_pin(e, &word)) {
+			cache_weigh_pin(pin->cache, weight_off(e, word));
+			if (!pin_slot_empty(slot, e, version))
+				cache_unpin(pin->cache, e, version);
+			break;
+		}
+		now = entry_look(e);
+		/* Moved before it was hidden; or it is no pin any more. */
+		if (!entry_lives_on(word, now))
+			break;
+		if (now & ENTRY_FULL)
+			return false;
+	}
+	pin->version = version;
+	return true;
+}
+
 int seg_pin_tag(struct seg_pin *pin, uint64_t tag)
 {
 	struct seg_pin_info info = { .tag = tag };
@@ -286,6 +456,8 @@ int seg_pin_tag(struct seg_pin *pin, uint64_t tag)
 
 	if (!pin || !pin->cache || !tag)
 		return -EINVAL;
+	if (!leave_slot(pin))
+		return -ENOMEM;
 	e = pin->entry;
 	if (entry_version(entry_look(e)) != pin->version ||
 	    !entry_pins(entry_look(e)))
@@ -303,11 +475,10 @@ int seg_pin_tag(struct seg_pin *pin, uint64_t tag)
 
 void seg_read_begin(void)
 {
-	rcu_enter();
+	rcu_begin();
 }
 
 void seg_read_end(void)
 {
-	if (rcu_inside())
-		rcu_leave();
+	rcu_end();
 }

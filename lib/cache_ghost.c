@@ -8,21 +8,10 @@
 #include "os.h"
 
 enum {
-	LEAST_PER_ENTRY = 3,
 	MOST_PER_ENTRY = 5,
-	LEAST_BUCKETS = 8,
 };
 
 #define MOST_BUCKETS (UINT64_C(1) << 32)
-
-/* The high half, folded in between, brings every bit of the key into the upper
- * bits: keys with a pattern spread evenly. */
-static uint64_t hash(uint64_t key)
-{
-	uint64_t h = key * 0x9e3779b97f4a7c15u;
-
-	return (h ^ h >> 32) * 0xbf58476d1ce4e5b9u;
-}
 
 static uint64_t tag_of(uint64_t h)
 {
@@ -31,28 +20,19 @@ static uint64_t tag_of(uint64_t h)
 	return tag ? tag : 1;
 }
 
-/* By the high half, which the tag is not made of. */
-static struct ghost_bucket *bucket_of(const struct ghost *g, uint64_t h)
-{
-	return &g->bucket[(h >> 32) * g->buckets >> 32];
-}
-
 void ghost_clear(struct ghost *g)
 {
 	os_free(g->bucket);
 	*g = (struct ghost){ .bucket = NULL };
 }
 
-void ghost_reserve(struct ghost *g, uint64_t entries)
+void ghost_grow(struct ghost *g, uint64_t entries)
 {
 	uint64_t buckets = entries * MOST_PER_ENTRY / GHOST_WAYS;
 	struct ghost_bucket *bigger;
 
-	if (g->buckets >= LEAST_BUCKETS &&
-	    g->buckets * GHOST_WAYS >= entries * LEAST_PER_ENTRY)
-		return;
-	if (buckets < LEAST_BUCKETS)
-		buckets = LEAST_BUCKETS;
+	if (buckets < GHOST_LEAST_BUCKETS)
+		buckets = GHOST_LEAST_BUCKETS;
 	if (buckets > MOST_BUCKETS)
 		return;
 	bigger = os_calloc(buckets, sizeof(*bigger));
@@ -64,13 +44,16 @@ void ghost_reserve(struct ghost *g, uint64_t entries)
 
 void ghost_put(struct ghost *g, uint64_t key, struct ghost_note note)
 {
-	uint64_t h = hash(key);
+	uint64_t h = ghost_hash(key);
 	struct ghost_note *list;
 
 	if (!g->bucket)
 		return;
-	list = bucket_of(g, h)->note;
-	memmove(list + 1, list, (GHOST_WAYS - 1) * sizeof(*list));
+	list = ghost_bucket_of(g, h)->note;
+	/* unrolled, here and below: a call would cost more */
+#pragma GCC unroll 8
+	for (unsigned i = GHOST_WAYS - 1; i > 0; i--)
+		list[i] = list[i - 1];
 	note.tag = tag_of(h);
 	list[0] = note;
 }
@@ -81,6 +64,7 @@ static unsigned find(const struct ghost_note *list, uint64_t tag)
 {
 	unsigned at = GHOST_WAYS;
 
+#pragma GCC unroll 8
 	for (unsigned i = GHOST_WAYS; i-- > 0;)
 		at = list[i].tag == tag ? i : at;
 	return at;
@@ -88,13 +72,13 @@ static unsigned find(const struct ghost_note *list, uint64_t tag)
 
 bool ghost_take(struct ghost *g, uint64_t key, struct ghost_note *ret_note)
 {
-	uint64_t h = hash(key);
+	uint64_t h = ghost_hash(key);
 	struct ghost_note *list;
 	unsigned i;
 
 	if (!g->bucket)
 		return false;
-	list = bucket_of(g, h)->note;
+	list = ghost_bucket_of(g, h)->note;
 	i = find(list, tag_of(h));
 	if (i == GHOST_WAYS)
 		return false;
@@ -102,15 +86,4 @@ bool ghost_take(struct ghost *g, uint64_t key, struct ghost_note *ret_note)
 	memmove(list + i, list + i + 1, (GHOST_WAYS - 1 - i) * sizeof(*list));
 	list[GHOST_WAYS - 1].tag = 0;
 	return true;
-}
-
-void ghost_expect(const struct ghost *g, uint64_t key)
-{
-	if (g->bucket)
-		__builtin_prefetch(bucket_of(g, hash(key)), 1);
-}
-
-uint64_t ghost_bytes(const struct ghost *g)
-{
-	return g->buckets * sizeof(*g->bucket);
 }

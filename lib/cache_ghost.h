@@ -13,10 +13,13 @@
 #define SEG_CACHE_GHOST_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum {
 	GHOST_WAYS = 8,
+	GHOST_LEAST_PER_ENTRY = 3,
+	GHOST_LEAST_BUCKETS = 8,
 	GHOST_TAG_BITS = 16,
 	GHOST_LEFT_BITS = 23,
 	GHOST_USED_BITS = 24,
@@ -45,7 +48,13 @@ struct ghost {
 void ghost_clear(struct ghost *g);
 
 /* Room for a cache of so many entries, if memory can be had. */
-void ghost_reserve(struct ghost *g, uint64_t entries);
+void ghost_grow(struct ghost *g, uint64_t entries);
+static inline void ghost_reserve(struct ghost *g, uint64_t entries)
+{
+	if (g->buckets < GHOST_LEAST_BUCKETS ||
+	    g->buckets * GHOST_WAYS < entries * GHOST_LEAST_PER_ENTRY)
+		ghost_grow(g, entries);
+}
 
 /* The note's tag is made here. */
 void ghost_put(struct ghost *g, uint64_t key, struct ghost_note note);
@@ -53,9 +62,31 @@ void ghost_put(struct ghost *g, uint64_t key, struct ghost_note note);
 /* Takes the key's note out; false: there is none. */
 bool ghost_take(struct ghost *g, uint64_t key, struct ghost_note *ret_note);
 
-/* The key will be put or taken soon: brings its bucket near. */
-void ghost_expect(const struct ghost *g, uint64_t key);
+/* The high half, folded in between, brings every bit of the key into the upper
+ * bits: keys with a pattern spread evenly. */
+static inline uint64_t ghost_hash(uint64_t key)
+{
+	uint64_t h = key * 0x9e3779b97f4a7c15u;
 
-uint64_t ghost_bytes(const struct ghost *g);
+	return (h ^ h >> 32) * 0xbf58476d1ce4e5b9u;
+}
+
+/* By the high half, which the tag is not made of. */
+static inline struct ghost_bucket *ghost_bucket_of(const struct ghost *g,
+						    uint64_t h)
+{
+	return &g->bucket[(h >> 32) * g->buckets >> 32];
+}
+
+/* Where the key's note is, or will be; NULL: nowhere. */
+static inline const void *ghost_place(const struct ghost *g, uint64_t key)
+{
+	return g->bucket ? ghost_bucket_of(g, ghost_hash(key)) : NULL;
+}
+
+static inline uint64_t ghost_bytes(const struct ghost *g)
+{
+	return g->buckets * sizeof(*g->bucket);
+}
 
 #endif

@@ -67,16 +67,6 @@ void cache_index_clear(struct cache_index *ix)
 		os_free(ix->memory[k]);
 }
 
-void cache_index_change(struct cache_index *ix)
-{
-	/* relaxed: under the lock */
-	uint64_t changes = u64_load_relaxed(&ix->changes);
-
-	/* release -> cache_index_find(): who begins with it sees what was
-	 * unlinked before; it is released with what changes, too (X2) */
-	u64_store_release(&ix->changes, changes + 1);
-}
-
 /* Links the entries of a chain by the other link, into two chains. */
 static void relink(uint64_t head, uint32_t bit, uint64_t ret_heads[2])
 {
@@ -147,6 +137,17 @@ static bool grow(struct cache_index *ix)
 	return true;
 }
 
+/* Of a chain; NULL: it is empty. */
+static struct cache_entry *last_of(struct cache_entry *e, unsigned side)
+{
+	struct cache_entry *last = NULL;
+
+	/* relaxed: under the lock */
+	for (; e; e = ptr_load_relaxed(&e->link[side]))
+		last = e;
+	return last;
+}
+
 void cache_index_insert(struct cache_index *ix, struct cache_entry *e)
 {
 	/* relaxed, both: under the lock */
@@ -154,11 +155,17 @@ void cache_index_insert(struct cache_index *ix, struct cache_entry *e)
 	uint32_t number = index_bucket(shape, entry_key(e));
 	struct atomic_u64 *bucket = index_bucket_at(ix, number);
 	uint64_t head = u64_load_relaxed(bucket);
+	unsigned side = head & 1;
+	struct cache_entry *last = last_of(index_entry(head), side);
 
 	/* release -> cache_index_next(): it has changed (X2) */
-	ptr_store_release(&e->link[head & 1], index_entry(head));
-	/* release -> cache_index_first() */
-	u64_store_release(bucket, head_of(e, head & 1));
+	ptr_store_release(&e->link[side], NULL);
+	if (last)
+		/* release -> cache_index_next() */
+		ptr_store_release(&last->link[side], e);
+	else
+		/* release -> cache_index_first() */
+		u64_store_release(bucket, head_of(e, side));
 	ix->entries++;
 	for (int i = 0; i < SPLITS && grow(ix); i++)
 		;
@@ -166,7 +173,7 @@ void cache_index_insert(struct cache_index *ix, struct cache_entry *e)
 
 /* Lets what leads to the entry lead on to what stands behind it, by way of
  * another entry or at once; its own link stays (X2). */
-static void bypass(struct cache_index *ix, struct cache_entry *e,
+static inline void bypass(struct cache_index *ix, struct cache_entry *e,
 		   struct cache_entry *by)
 {
 	/* relaxed, all loads: under the lock */
@@ -249,21 +256,6 @@ struct cache_entry *cache_index_find(const struct cache_index *ix, uint64_t key,
 		if (changes == changes_before && shape == shape_before)
 			return NULL;
 	}
-}
-
-void cache_index_expect(const struct cache_index *ix, uint64_t key)
-{
-	/* relaxed: a hint */
-	uint64_t shape = u64_load_relaxed(&ix->shape);
-
-	__builtin_prefetch(index_bucket_at(ix, index_bucket(shape, key)), 1);
-}
-
-struct cache_entry *cache_index_get(const struct cache_index *ix, uint64_t key)
-{
-	uint64_t word;
-
-	return cache_index_find(ix, key, &word);
 }
 
 uint64_t cache_index_bytes(const struct cache_index *ix)

@@ -11,6 +11,11 @@
  * readers inside the old chain go on in it undisturbed, and publishes: (1) the
  * new bucket, (2) the number of buckets, (3) the old bucket.
  *
+ * What comes in is linked behind the last of its chain, where a look-up for its
+ * key has just come past: no other link changes.  So what stays for long stands
+ * before what passes through, and an entry that leaves mostly stands first of
+ * those of its age.
+ *
  * What was removed may be used again at once, for another key in another chain,
  * while look-ups still stand on it.  The memory stays that of entries, so they
  * only go astray.  Before a link or key that somebody may still follow is
@@ -71,22 +76,24 @@ bool cache_index_init(struct cache_index *ix);
 void cache_index_clear(struct cache_index *ix);
 
 /* Before an entry is used again, and filled (entry_fill()). */
-void cache_index_change(struct cache_index *ix);
+static inline void cache_index_change(struct cache_index *ix)
+{
+	/* relaxed: under the lock */
+	uint64_t changes = u64_load_relaxed(&ix->changes);
+
+	/* release -> cache_index_find(): who begins with it sees what was
+	 * unlinked before; it is released with what changes, too (X2) */
+	u64_store_release(&ix->changes, changes + 1);
+}
 
 /* Needs no memory: without any the chains only get longer.  The key is not
- * there: who looks for it must not be overtaken by an entry in front of it. */
+ * there: of two that have it, a look-up would find the older one. */
 void cache_index_insert(struct cache_index *ix, struct cache_entry *e);
 
 /* The one in the other's place, in one step; they have the same key. */
 void cache_index_replace(struct cache_index *ix, struct cache_entry *old,
 			 struct cache_entry *e);
 void cache_index_remove(struct cache_index *ix, struct cache_entry *e);
-
-/* The key will be looked for soon: brings its bucket near. */
-void cache_index_expect(const struct cache_index *ix, uint64_t key);
-
-/* Under the lock.  NULL: none */
-struct cache_entry *cache_index_get(const struct cache_index *ix, uint64_t key);
 
 uint64_t cache_index_bytes(const struct cache_index *ix);
 
@@ -179,38 +186,86 @@ cache_index_first(const struct cache_index *ix, uint32_t bucket,
 	uint64_t head = u64_load_acquire(index_bucket_at(ix, bucket));
 
 	*ret_side = head & 1;
-	return index_entry(head);
+	return head > 1 ? index_entry(head) : NULL;
 }
 
-/* The entry had the key by that word (X1).  NULL: it is not found at once. */
+/* The key will be looked for soon: brings its bucket near. */
+static inline void cache_index_expect(const struct cache_index *ix,
+				      uint64_t key)
+{
+	/* relaxed: a hint */
+	uint64_t shape = u64_load_relaxed(&ix->shape);
+
+	__builtin_prefetch(index_bucket_at(ix, index_bucket(shape, key)), 1);
+}
+
+/* Under the lock.  NULL: none */
+static inline struct cache_entry *
+cache_index_get(const struct cache_index *ix, uint64_t key)
+{
+	/* relaxed, all: under the lock, so nobody strays */
+	uint64_t shape = u64_load_relaxed(&ix->shape);
+	uint32_t number = index_bucket(shape, key);
+	uint64_t head = u64_load_relaxed(index_bucket_at(ix, number));
+	struct cache_entry *e = index_entry(head);
+	unsigned side = head & 1;
+
+	/* relaxed: as above */
+	while (e && entry_key(e) != key)
+		e = ptr_load_relaxed(&e->link[side]);
+	return e;
+}
+
+/* The word of an entry, if it had the key by that (X1). */
+static inline bool index_fits(const struct cache_entry *e, uint64_t key,
+			      uint64_t *ret_word)
+{
+	*ret_word = entry_look(e);
+	/* acquire <- entry_fill(): the word has changed (E5) */
+	return u64_load_acquire(&e->key) == key;
+}
+
+/* NULL also after so many steps, as it may have strayed. */
+static inline struct cache_entry *
+index_find_behind(struct cache_entry *e, unsigned side, uint64_t key,
+		  uint64_t *ret_word)
+{
+	for (unsigned steps = INDEX_STEPS; steps; steps--) {
+		e = cache_index_next(e, side);
+		if (!e)
+			return NULL;
+		if (index_fits(e, key, ret_word))
+			return e;
+	}
+	return NULL;
+}
+
+/* The entry had the key by that word (X1).  NULL: it is not found at once.
+ * Mostly it is the first of its chain. */
 static inline struct cache_entry *
 cache_index_find_first(const struct cache_index *ix, uint64_t key,
 		       uint64_t *ret_word)
 {
 	/* acquire <- split(): the bucket (1) */
 	uint64_t shape = u64_load_acquire(&ix->shape);
-	unsigned side, steps = INDEX_STEPS;
-	struct cache_entry *e =
-		cache_index_first(ix, index_bucket(shape, key), &side);
+	struct cache_entry *e;
+	unsigned side;
 
-	for (; e && steps; steps--) {
-		*ret_word = entry_look(e);
-		/* acquire <- entry_fill(): the word has changed (E5) */
-		if (u64_load_acquire(&e->key) == key)
-			return e;
-		e = cache_index_next(e, side);
-	}
-	return NULL;
+	e = cache_index_first(ix, index_bucket(shape, key), &side);
+	if (!e)
+		return NULL;
+	if (__builtin_expect(index_fits(e, key, ret_word), 1))
+		return e;
+	return index_find_behind(e, side, key, ret_word);
 }
 
 /* The same; NULL: it is not there (X2). */
 struct cache_entry *cache_index_find(const struct cache_index *ix, uint64_t key,
 				     uint64_t *ret_word);
 
-/* The value of an entry that was found by that word; NULL: it may be that of
- * another key by now, or has ended, or is loading. */
-static inline void *cache_index_value(const struct cache_entry *e,
-				      uint64_t word)
+/* The value, then the word again: what the next two compare. */
+static inline void *cache_index_look(const struct cache_entry *e,
+				     uint64_t *ret_word)
 {
 	/* acquire <- entry_fill(), publish_value(): what it points to, and that
 	 * the word has changed (E5) */
@@ -218,7 +273,31 @@ static inline void *cache_index_value(const struct cache_entry *e,
 
 	/* acquire <- entry_hide(), entry_kill(): who finds it ended finds what
 	 * replaced it */
-	return entry_lives_on(word, u64_load_acquire(&e->word)) ? value : NULL;
+	*ret_word = u64_load_acquire(&e->word);
+	return value;
+}
+
+/* The value of an entry that was found by that word; NULL: it may be that of
+ * another key by now, or has ended, or is loading. */
+static inline void *cache_index_value(const struct cache_entry *e,
+				      uint64_t word)
+{
+	uint64_t now;
+	void *value = cache_index_look(e, &now);
+
+	return entry_lives_on(word, now) ? value : NULL;
+}
+
+/* The same by one comparison; NULL also if pins came or went meanwhile.  What
+ * was dead or hidden by the first word is not live in the second with the same
+ * version: nothing leads there (cache_entry.h). */
+static inline void *cache_index_value_first(const struct cache_entry *e,
+					    uint64_t word)
+{
+	uint64_t now;
+	void *value = cache_index_look(e, &now);
+
+	return now == (word | ENTRY_LIVE) ? value : NULL;
 }
 
 /* A look-up again, after it met an entry that ended meanwhile. */

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "cache_close.h"
 #include "os.h"
 
 #ifndef CACHE_BATCH_LEAST
@@ -27,7 +28,7 @@ static bool farewell_say(struct seg_cache *c, struct farewell *f)
 }
 
 /* The entry is dead; with short_reads its value, if any, waits. */
-static void free_entry(struct seg_cache *c, struct cache_entry *e)
+static inline void free_entry(struct seg_cache *c, struct cache_entry *e)
 {
 	if (c->short_reads && record_cause(entry_record(e)))
 		slots_retire(&c->slots, e);
@@ -36,13 +37,15 @@ static void free_entry(struct seg_cache *c, struct cache_entry *e)
 }
 
 /* The caller ended the entry, whose word was old: its value, then itself. */
-static void leave(struct seg_cache *c, struct cache_entry *e, uint64_t old,
-		  enum seg_cause cause, struct farewell *f)
+static inline void leave(struct seg_cache *c, struct cache_entry *e,
+			 uint64_t old, enum seg_cause cause,
+			 struct farewell *f)
 {
-	/* relaxed, both: sums */
-	u64_sub_relaxed(&c->resident, entry_weight(e));
+	uint64_t weight = entry_weight(e);
+
+	cache_add_inside(&c->resident, -weight);
 	if (c->short_reads)
-		u64_add_relaxed(&c->deferred, entry_weight(e));
+		cache_add_inside(&c->retired, weight);
 	else
 		f->list[f->count++] = entry_departs(e, cause);
 	record_set_cause(entry_record(e), (uint16_t)cause);
@@ -144,7 +147,7 @@ static bool let_go(struct seg_cache *c, struct farewell *f)
 
 	/* relaxed, all: under the gate; cleared when no pin matters (C2) */
 	if ((u32_load_relaxed(&c->over) & OVER_HEAVY) &&
-	    u64_load_relaxed(&c->resident) <= u64_load_relaxed(&c->max_weight))
+	    cache_resident(c) <= u64_load_relaxed(&c->max_weight))
 		u32_store_relaxed(&c->over, cache_over_always(c));
 	asked = gate_unlock(&c->gate);
 	if (send)
@@ -183,32 +186,11 @@ void cache_relieve(struct seg_cache *c)
 
 /* ---- weights ---- */
 
-uint64_t cache_pinned(struct seg_cache *c)
-{
-	unsigned slots = counter_slots();
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < slots; i++)
-		/* seq_cst: after `over` was set, see C2 */
-		sum += u64_load_seq_cst(&c->slot[i].pinned);
-	/* An unpin may be seen before the pin in another slot. */
-	return sum > CACHE_RESIDENT_MOST * 2 ? 0 : sum;
-}
-
-uint64_t cache_weight(struct seg_cache *c)
-{
-	uint64_t resident = u64_load_relaxed(&c->resident); /* relaxed: a sum */
-	uint64_t pinned = cache_pinned(c);
-
-	return resident > pinned ? resident - pinned : 0;
-}
-
 /* Whether so much more would exceed the limit.  If only for what is pinned it
  * would not, then unpins are to look, too, before it is believed. */
 static bool exceeds(struct seg_cache *c, uint64_t weight, uint64_t limit)
 {
-	/* relaxed: the gate orders those who add to it */
-	if (u64_load_relaxed(&c->resident) + weight <= limit)
+	if (cache_resident(c) + weight <= limit)
 		return false;
 	if (cache_weight(c) + weight > limit)
 		return true;
@@ -223,7 +205,7 @@ static bool exceeds(struct seg_cache *c, uint64_t weight, uint64_t limit)
 
 /* What weighs and is in no queue is on the returned list: its unpin put it
  * there before it gave the weight back. */
-static struct cache_record *next_victim(struct seg_cache *c)
+static inline struct cache_record *next_victim(struct seg_cache *c)
 {
 	struct cache_record *r = cache_policy_victim(&c->policy);
 
@@ -234,44 +216,81 @@ static struct cache_record *next_victim(struct seg_cache *c)
 	return r;
 }
 
-uint64_t cache_evict_entry(struct seg_cache *c, struct cache_entry *e,
-			   enum seg_cause cause, struct farewell *f)
+/* Its word tells of no pin, but slots may. */
+static bool has_to_be_shut(const struct cache_entry *e)
+{
+	return (entry_look(e) & (ENTRY_OPEN | ENTRY_PINS)) == ENTRY_OPEN;
+}
+
+/* As entry_kill(), of one that was shut. */
+static uint64_t kill_shut(struct cache_entry *e)
+{
+	uint64_t old = entry_kill(e);
+
+	if (!old)
+		entry_unshut(e);
+	return old;
+}
+
+static inline uint64_t evict(struct seg_cache *c, struct cache_entry *e,
+			     enum seg_cause cause, struct farewell *f)
 {
 	uint64_t weight = entry_weight(e);
 	uint64_t old = entry_kill(e);
 
+	if (!old && has_to_be_shut(e)) {
+		cache_close_victims(c, entry_record(e));
+		old = kill_shut(e);
+	}
 	if (!old)
 		return 0;
 	if (entry_record(e)->queue)
 		cache_policy_evict(&c->policy, entry_record(e));
 	cache_index_remove(&c->index, e);
 	cache_count_inside(c, (enum cache_count)cause);
-	/* relaxed, both: a hint */
-	if (!u32_load_relaxed(&c->evicts))
-		u32_store_relaxed(&c->evicts, 1);
+	cache_note_eviction(c);
 	leave(c, e, old, cause, f);
-	/* For the next eviction to find it near. */
-	__builtin_prefetch(cache_policy_next(&c->policy));
 	return weight;
+}
+
+uint64_t cache_evict_entry(struct seg_cache *c, struct cache_entry *e,
+			   enum seg_cause cause, struct farewell *f)
+{
+	return evict(c, e, cause, f);
+}
+
+/* It is not evicted, as it weighs too much or is pinned.  In the latter case it
+ * is out of the way from now on. */
+static bool park(struct seg_cache *c, struct cache_record *r)
+{
+	bool parks = entry_park(r->entry);
+
+	if (!parks && has_to_be_shut(r->entry)) {
+		cache_shut_entry(c, r->entry);
+		parks = entry_park(r->entry);
+		entry_unshut(r->entry);
+	}
+	if (parks)
+		cache_policy_remove(&c->policy, r);
+	return parks;
 }
 
 /* What the victim weighed; 0: there is none, or it weighs more than most.  One
  * that is pinned is out of the way, whatever it weighs. */
-static uint64_t evict_one(struct seg_cache *c, uint64_t most,
-			  enum seg_cause cause, struct farewell *f)
+static inline uint64_t evict_one(struct seg_cache *c, uint64_t most,
+				 enum seg_cause cause,
+				 struct farewell *f)
 {
 	struct cache_record *r;
 
 	while ((r = next_victim(c)) != NULL) {
 		bool fits = entry_weight(r->entry) <= most;
 		uint64_t weight = fits ?
-			cache_evict_entry(c, r->entry, cause, f) : 0;
+			evict(c, r->entry, cause, f) : 0;
 
 		if (weight)
 			return weight;
-		if (entry_park(r->entry))
-			cache_policy_remove(&c->policy, r);
-		else if (!fits)
+		if (!park(c, r) && !fits)
 			return 0;
 	}
 	return 0;
@@ -289,6 +308,27 @@ bool cache_make_room(struct seg_cache *c, uint64_t weight, uint64_t limit,
 	return true;
 }
 
+/* The weight without that of what only slots pin, which gets less as it is met:
+ * so it is looked at again before that is enough. */
+static uint64_t weight_without(struct seg_cache *c, uint64_t limit,
+			       uint64_t *in_slots)
+{
+	uint64_t weight = cache_weight(c);
+
+	if (*in_slots && weight > limit && weight - limit <= *in_slots)
+		*in_slots = cache_pinned_in_slots(c);
+	return weight > *in_slots ? weight - *in_slots : 0;
+}
+
+/* True: some of that has been met since. */
+static bool are_fewer_in_slots(struct seg_cache *c, uint64_t *in_slots)
+{
+	uint64_t before = *in_slots;
+
+	*in_slots = cache_pinned_in_slots(c);
+	return *in_slots < before;
+}
+
 /* Until the farewell is full; true: there is nothing more to do.  What the
  * budget reclaims never goes below the limit. */
 static bool evict_some(struct seg_cache *c, uint64_t limit, uint64_t most,
@@ -296,16 +336,18 @@ static bool evict_some(struct seg_cache *c, uint64_t limit, uint64_t most,
 		       uint64_t *evicted)
 {
 	bool exactly = cause == SEG_CAUSE_RECLAIMED;
+	uint64_t in_slots = cache_pinned_in_slots(c);
 	uint64_t held;
 
-	while ((held = cache_weight(c)) > limit && *evicted < most) {
+	while ((held = weight_without(c, limit, &in_slots)) > limit &&
+	       *evicted < most) {
 		uint64_t weight;
 
 		if (farewell_is_full(f))
 			return false;
 		weight = evict_one(c, exactly ? held - limit : UINT64_MAX,
 				   cause, f);
-		if (!weight)
+		if (!weight && !are_fewer_in_slots(c, &in_slots))
 			return true;
 		*evicted += weight;
 	}
@@ -366,7 +408,10 @@ static uint64_t end_entry(struct seg_cache *c, struct cache_entry *e,
 	uint64_t old;
 
 	record_set_cause(r, cause);
-	old = entry_hide(e);
+	if (!entry_hide(e, &old)) {
+		cache_shut_entry(c, e);
+		entry_hide(e, &old);
+	}
 	if (entry_pins(old))
 		list_hidden(c, r);
 	return old;
@@ -417,10 +462,14 @@ bool cache_take_entry(struct seg_cache *c, struct cache_entry *e)
 {
 	uint64_t old = entry_kill(e);
 
+	if (!old && has_to_be_shut(e)) {
+		cache_shut_entry(c, e);
+		old = kill_shut(e);
+	}
 	if (!old)
 		return false;
 	unlink_entry(c, e);
-	u64_sub_relaxed(&c->resident, entry_weight(e)); /* relaxed: a sum */
+	cache_add_inside(&c->resident, -entry_weight(e));
 	cache_count_inside(c, COUNT_TAKES);
 	record_set_cause(entry_record(e), 0);
 	if (!(old & ENTRY_RETURNING))
@@ -446,9 +495,12 @@ static bool remove_bucket(struct seg_cache *c, uint32_t bucket,
 void cache_remove_all(struct seg_cache *c, enum seg_cause cause)
 {
 	struct farewell f;
+	uint32_t closed = 0;
 
 	for (uint32_t b = 0; b < cache_index_buckets(&c->index);) {
 		cache_lock(c, &f);
+		if (b >= closed)
+			closed = cache_close_buckets(c, b);
 		if (remove_bucket(c, b, cause, &f))
 			b++;
 		cache_unlock(c, &f);

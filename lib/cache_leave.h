@@ -24,10 +24,6 @@
 void cache_lock(struct seg_cache *c, struct farewell *f);
 void cache_unlock(struct seg_cache *c, struct farewell *f);
 
-/* Resident minus pinned; newer than the caller's last change of either. */
-uint64_t cache_weight(struct seg_cache *c);
-uint64_t cache_pinned(struct seg_cache *c);
-
 /* Evicts that one; one place in the farewell must be left.  What it weighed;
  * 0: it is pinned. */
 uint64_t cache_evict_entry(struct seg_cache *c, struct cache_entry *e,

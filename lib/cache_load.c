@@ -78,7 +78,7 @@ static void link_loading(struct seg_cache *c, struct cache_entry *e,
 /* One that can't be pinned can't be waited for. */
 static int pins_left(const struct cache_entry *e)
 {
-	return (entry_look(e) & ENTRY_PINS) == ENTRY_PINS ? -EOVERFLOW : 0;
+	return entry_look(e) & ENTRY_FULL ? -EOVERFLOW : 0;
 }
 
 /* NULL: somebody was faster, or there is no memory (*ret_error). */
@@ -223,6 +223,8 @@ int seg_cache_get_or_load(struct seg_cache *c, uint64_t key,
 
 	if (!c || !load || !ret_pin || wait_ms < SEG_NO_WAIT)
 		return -EINVAL;
+	if (cache_hit(c, key, ret_pin))
+		return 0;
 	while (!ret && !pin.cache) {
 		struct cache_entry *e = cache_find_and_pin(c, key, &word);
 

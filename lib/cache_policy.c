@@ -28,7 +28,7 @@
  * were so much heavier: one entry's weight of share goes to it.  So small grows
  * until a bit more weight brings both queues the same.
  *
- * Invariants: total == young + small + main, in weight and in entries;
+ * Invariants: all == young + small + main, in weight and in entries;
  * SMALL_LEAST <= small_share <= SMALL_MOST, in per cent of POLICY_SHARES;
  * after an insert, young <= limit(small_share / YOUNG_PART) or has one entry.
  * Limits are shares of the weight that is there, not of the maximum, so that a
@@ -68,38 +68,39 @@ static uint32_t now(const struct cache_policy *p)
 	return (uint32_t)(p->came >> p->shift);
 }
 
-static uint64_t total_weight(const struct cache_policy *p)
-{
-	return p->queue[QUEUE_YOUNG].weight + p->queue[QUEUE_SMALL].weight +
-	       p->queue[QUEUE_MAIN].weight;
-}
-
-static uint64_t total_count(const struct cache_policy *p)
-{
-	return p->queue[QUEUE_YOUNG].count + p->queue[QUEUE_SMALL].count +
-	       p->queue[QUEUE_MAIN].count;
-}
-
 /* What so many shares of all weight are, but a few entries at the least: that
  * many have so many shares, unless there are only a few. */
-static uint64_t limit(const struct cache_policy *p, uint64_t shares)
+static inline uint64_t limit(const struct cache_policy *p, uint64_t shares)
 {
-	uint64_t total = total_weight(p);
-	uint64_t count = total_count(p);
-	uint64_t part = total / POLICY_SHARES * shares +
-			total % POLICY_SHARES * shares / POLICY_SHARES;
+	uint64_t part = p->weight / POLICY_SHARES * shares +
+			p->weight % POLICY_SHARES * shares / POLICY_SHARES;
 	uint64_t least;
 
-	if (count * shares >= LEAST_ENTRIES * POLICY_SHARES)
+	if (__builtin_expect(
+		    p->count * shares >= LEAST_ENTRIES * POLICY_SHARES, 1))
 		return part;
-	least = count ? total / count * LEAST_ENTRIES : 0;
+	least = p->count ? p->weight / p->count * LEAST_ENTRIES : 0;
 	return part > least ? part : least;
 }
 
 /* ---- the queues ---- */
 
-static void put_newest(struct cache_policy *p, struct cache_record *r,
-		       enum cache_queue_name name)
+/* Who is the oldest now is looked at soon, and then who stands behind it.  Each
+ * of them is far, so they come near two steps ahead: a record, then what it
+ * leads to. */
+static inline void expect_oldest(const struct cache_queue *q)
+{
+	const struct cache_record *after;
+
+	if (!q->oldest)
+		return;
+	after = q->oldest->newer;
+	__builtin_prefetch(after->entry);
+	__builtin_prefetch(after->newer, 1);
+}
+
+static inline void link_newest(struct cache_policy *p, struct cache_record *r,
+			       enum cache_queue_name name, uint64_t weight)
 {
 	struct cache_queue *q = &p->queue[name];
 
@@ -111,36 +112,54 @@ static void put_newest(struct cache_policy *p, struct cache_record *r,
 	q->oldest->older = r;
 	q->newest->newer = r;
 	q->newest = r;
-	q->weight += entry_weight(r->entry);
+	q->weight += weight;
 	q->count++;
 }
 
-/* Who is the oldest now is looked at soon, and then who stands behind it: each
- * of them is far, so they come near one step ahead. */
-static void expect_oldest(const struct cache_queue *q)
+/* Its links and its queue's name are left as they are. */
+static inline void unlink_from(struct cache_queue *q, struct cache_record *r,
+			       uint64_t weight)
 {
-	if (!q->oldest)
-		return;
-	__builtin_prefetch(q->oldest->entry);
-	__builtin_prefetch(q->oldest->newer);
-}
-
-static void unlink_entry(struct cache_policy *p, struct cache_record *r)
-{
-	struct cache_queue *q = &p->queue[r->queue];
-
 	r->newer->older = r->older;
 	r->older->newer = r->newer;
 	if (q->newest == r)
 		q->newest = r->older;
 	if (q->oldest == r)
 		q->oldest = r->newer;
-	q->weight -= entry_weight(r->entry);
+	q->weight -= weight;
 	if (!--q->count)
 		q->newest = q->oldest = NULL;
 	expect_oldest(q);
+}
+
+static void enter(struct cache_policy *p, struct cache_record *r,
+		  enum cache_queue_name name)
+{
+	uint64_t weight = entry_weight(r->entry);
+
+	p->weight += weight;
+	p->count++;
+	link_newest(p, r, name, weight);
+}
+
+static void leave(struct cache_policy *p, struct cache_record *r)
+{
+	uint64_t weight = entry_weight(r->entry);
+
+	p->weight -= weight;
+	p->count--;
+	unlink_from(&p->queue[r->queue], r, weight);
 	r->newer = r->older = NULL;
 	r->queue = QUEUE_NONE;
+}
+
+static void move(struct cache_policy *p, struct cache_record *r,
+		 enum cache_queue_name to)
+{
+	uint64_t weight = entry_weight(r->entry);
+
+	unlink_from(&p->queue[r->queue], r, weight);
+	link_newest(p, r, to, weight);
 }
 
 /* The oldest becomes the newest: in a circle, a matter of where it begins. */
@@ -154,12 +173,10 @@ static void rotate(struct cache_queue *q)
 /* Into main, or round it once more. */
 static void move_to_main(struct cache_policy *p, struct cache_record *r)
 {
-	if (r == p->queue[QUEUE_MAIN].oldest) {
+	if (r == p->queue[QUEUE_MAIN].oldest)
 		rotate(&p->queue[QUEUE_MAIN]);
-	} else {
-		unlink_entry(p, r);
-		put_newest(p, r, QUEUE_MAIN);
-	}
+	else
+		move(p, r, QUEUE_MAIN);
 	r->stamp = now(p);
 }
 
@@ -188,8 +205,7 @@ static void settle_young(struct cache_policy *p)
 		struct cache_record *r = young->oldest;
 
 		take_mark(r, true);
-		unlink_entry(p, r);
-		put_newest(p, r, QUEUE_SMALL);
+		move(p, r, QUEUE_SMALL);
 	}
 }
 
@@ -201,7 +217,7 @@ static void shift_share(struct cache_policy *p, uint64_t weight, bool to_main)
 {
 	const uint64_t least = SHARES(SMALL_LEAST_PERCENT);
 	const uint64_t most = SHARES(SMALL_MOST_PERCENT);
-	uint64_t part = total_weight(p) / weight;
+	uint64_t part = p->weight / weight;
 	uint64_t step = POLICY_SHARES / (part > STEP_PART ? part : STEP_PART);
 
 	if (!to_main)
@@ -230,7 +246,7 @@ static struct cache_record *look_for_idle(struct cache_policy *p)
 static bool main_has_room(const struct cache_policy *p)
 {
 	return p->queue[QUEUE_MAIN].weight + limit(p, p->small_share) <
-	       total_weight(p);
+	       p->weight;
 }
 
 /* Was it used again sooner than main's next victim may be? */
@@ -248,7 +264,7 @@ static bool beats_main(struct cache_policy *p, const struct ghost_note *note)
 /* Whether the entry may go to main at once. */
 static bool is_proven(struct cache_policy *p, const struct cache_record *r)
 {
-	uint64_t total = total_weight(p) >> p->shift;
+	uint64_t total = p->weight >> p->shift;
 	struct ghost_note note;
 	uint64_t gone;
 	bool far;
@@ -278,7 +294,7 @@ static void coarsen_time(struct cache_policy *p)
 	uint32_t before = now(p);
 	unsigned by = 0;
 
-	while (total_weight(p) >> (p->shift + by) >> STAMP_BITS)
+	while (p->weight >> (p->shift + by) >> STAMP_BITS)
 		by += 2;
 	if (!by)
 		return;
@@ -303,25 +319,25 @@ void cache_policy_insert(struct cache_policy *p, struct cache_record *r)
 	proven = is_proven(p, r);
 	p->came += entry_weight(r->entry);
 	r->stamp = now(p);
-	put_newest(p, r, proven ? QUEUE_MAIN : QUEUE_YOUNG);
+	enter(p, r, proven ? QUEUE_MAIN : QUEUE_YOUNG);
 	settle_young(p);
 	coarsen_time(p);
 	if (p->left[0] || p->left[1])
-		ghost_reserve(&p->ghost, total_count(p));
+		ghost_reserve(&p->ghost, p->count);
 }
 
 /* The stamp says meanwhile where it came from. */
 void cache_policy_remove(struct cache_policy *p, struct cache_record *r)
 {
 	r->stamp = r->queue;
-	unlink_entry(p, r);
+	leave(p, r);
 }
 
 /* At the newest end: what held it may use it again.  Not as young: that would
  * take off its mark. */
 void cache_policy_return(struct cache_policy *p, struct cache_record *r)
 {
-	put_newest(p, r, r->stamp == QUEUE_MAIN ? QUEUE_MAIN : QUEUE_SMALL);
+	enter(p, r, r->stamp == QUEUE_MAIN ? QUEUE_MAIN : QUEUE_SMALL);
 	r->stamp = now(p);
 }
 
@@ -363,11 +379,6 @@ struct cache_entry *cache_policy_next(const struct cache_policy *p)
 	return r ? r->entry : NULL;
 }
 
-void cache_policy_expect(const struct cache_policy *p, uint64_t key)
-{
-	ghost_expect(&p->ghost, key);
-}
-
 struct cache_record *cache_policy_victim(struct cache_policy *p)
 {
 	bool small = is_small_next(p);
@@ -395,7 +406,7 @@ void cache_policy_evict(struct cache_policy *p, struct cache_record *r)
 		.left = p->left[from_main] >> p->shift & GHOST_LEFT_MASK,
 		.used = r->stamp & GHOST_USED_MASK,
 	});
-	unlink_entry(p, r);
+	leave(p, r);
 }
 
 /* ---- the rest ---- */
@@ -419,11 +430,6 @@ void cache_policy_clear(struct cache_policy *p)
 	ghost_clear(&p->ghost);
 }
 
-uint64_t cache_policy_bytes(const struct cache_policy *p)
-{
-	return ghost_bytes(&p->ghost);
-}
-
 static bool queue_is_valid(const struct cache_queue *q, unsigned name)
 {
 	const struct cache_record *r = q->newest;
@@ -442,10 +448,16 @@ static bool queue_is_valid(const struct cache_queue *q, unsigned name)
 
 bool cache_policy_is_valid(const struct cache_policy *p)
 {
-	for (unsigned i = 0; i < QUEUE_END; i++)
+	uint64_t weight = 0, count = 0;
+
+	for (unsigned i = 0; i < QUEUE_END; i++) {
 		if (!queue_is_valid(&p->queue[i], i))
 			return false;
-	return !p->queue[QUEUE_NONE].count &&
+		weight += p->queue[i].weight;
+		count += p->queue[i].count;
+	}
+	return p->weight == weight && p->count == count &&
+	       !p->queue[QUEUE_NONE].count &&
 	       p->small_share >= SHARES(SMALL_LEAST_PERCENT) &&
 	       p->small_share <= SHARES(SMALL_MOST_PERCENT);
 }

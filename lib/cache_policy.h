@@ -32,15 +32,18 @@ enum cache_queue_name {
  * oldest; all have queue == this queue's name, and no others.
  */
 struct cache_queue {
-	struct cache_record *newest, *oldest;
+	struct cache_record *newest;
 	uint64_t weight;
+	struct cache_record *oldest;
 	uint64_t count;
 };
 
 struct cache_policy {
 	uint64_t max_weight;
+	uint64_t weight;	/* of all queues; so the count */
 	uint64_t came;		/* weight that ever came in: the time */
-	uint64_t left[2];	/* ... evicted; [1]: from main */
+	uint64_t count;
+	uint64_t left[2];	/* weight evicted; [1]: from main */
 	unsigned shift;		/* stamps are one of these >> shift */
 	unsigned far_seen;	/* since one was let in */
 	uint64_t small_share;	/* in parts of POLICY_SHARES */
@@ -69,21 +72,36 @@ void cache_policy_succeed(struct cache_policy *p,
 			  const struct cache_record *old,
 			  struct cache_record *r);
 
+/* Who is behind a queued one, in the order in which they go; NULL: nobody. */
+static inline struct cache_record *
+cache_policy_behind(const struct cache_policy *p, const struct cache_record *r)
+{
+	return r == p->queue[r->queue].newest ? NULL : r->newer;
+}
+
 /* Who should go next, still in its queue; NULL: all queues are empty. */
 struct cache_record *cache_policy_victim(struct cache_policy *p);
 /* It went: out of its queue, but remembered. */
 void cache_policy_evict(struct cache_policy *p, struct cache_record *r);
 
 /*
- * Bring near what is about to be looked at, since at random places all of it is
- * far: what is remembered of a key that will be inserted or evicted, and who
- * probably goes next (NULL: nobody).  They change nothing.
+ * To bring near what is about to be looked at, since at random places all of it
+ * is far: where it is remembered what became of a key that will be inserted or
+ * evicted, and who probably goes next (NULL: nobody).  The caller prefetches: a
+ * function that does nothing else may be taken for one that does nothing.
  */
-void cache_policy_expect(const struct cache_policy *p, uint64_t key);
+static inline const void *cache_policy_place(const struct cache_policy *p,
+					     uint64_t key)
+{
+	return ghost_place(&p->ghost, key);
+}
 struct cache_entry *cache_policy_next(const struct cache_policy *p);
 
 /* Memory of its own. */
-uint64_t cache_policy_bytes(const struct cache_policy *p);
+static inline uint64_t cache_policy_bytes(const struct cache_policy *p)
+{
+	return ghost_bytes(&p->ghost);
+}
 bool cache_policy_is_valid(const struct cache_policy *p);
 
 #endif

@@ -43,12 +43,11 @@ static int check_newcomer(struct seg_cache *c, struct newcomer *n)
 /* Counts it as resident; unpins are told if that is more than the maximum. */
 static void add_resident(struct seg_cache *c, uint64_t weight)
 {
-	/* relaxed, both: the gate orders those who write them */
-	if (u64_load_relaxed(&c->resident) + weight >
-	    u64_load_relaxed(&c->max_weight))
+	/* relaxed: the gate orders those who write it */
+	if (cache_resident(c) + weight > u64_load_relaxed(&c->max_weight))
 		/* seq_cst: see C2 */
 		u32_store_seq_cst(&c->over, cache_over_always(c) | OVER_HEAVY);
-	u64_add_relaxed(&c->resident, weight); /* relaxed: a sum */
+	cache_add_inside(&c->resident, weight);
 }
 
 void cache_fill_entry(struct seg_cache *c, struct cache_entry *e, uint64_t key,
@@ -78,8 +77,8 @@ void cache_admit(struct seg_cache *c, struct cache_entry *e,
 }
 
 /* How much more it will weigh than what it replaces. */
-static uint64_t added_weight(const struct newcomer *n,
-			     const struct cache_entry *old)
+static inline uint64_t added_weight(const struct newcomer *n,
+				    const struct cache_entry *old)
 {
 	uint64_t weight;
 
@@ -128,16 +127,19 @@ static bool make_room(struct seg_cache *c, const struct newcomer *n,
 	return !farewell_is_full(f);
 }
 
-/* What a put into a full cache looks at lies at random places, each of them
- * far: so that they come near at the same time. */
-static void look_ahead(struct seg_cache *c, uint64_t key)
+/* What the next put into a full cache looks at lies at random places, each of
+ * them far: they come near meanwhile. */
+static void look_ahead(struct seg_cache *c)
 {
-	const struct cache_entry *next = cache_policy_next(&c->policy);
+	const struct cache_entry *next;
 
-	cache_policy_expect(&c->policy, key);
+	/* relaxed: a hint */
+	if (!u32_load_relaxed(&c->evicts))
+		return;
+	next = cache_policy_next(&c->policy);
 	if (!next)
 		return;
-	cache_policy_expect(&c->policy, entry_key(next));
+	__builtin_prefetch(cache_policy_place(&c->policy, entry_key(next)), 1);
 	cache_index_expect(&c->index, entry_key(next));
 }
 
@@ -149,7 +151,7 @@ static int insert(struct seg_cache *c, const struct newcomer *n,
 	uint64_t max = u64_load_relaxed(&c->max_weight);
 	struct cache_entry *old, *e;
 
-	look_ahead(c, n->key);
+	__builtin_prefetch(cache_policy_place(&c->policy, n->key), 1);
 	old = cache_index_get(&c->index, n->key);
 	if (old && !n->replaces)
 		return -EEXIST;
@@ -165,6 +167,7 @@ static int insert(struct seg_cache *c, const struct newcomer *n,
 		return -EBUSY;
 	}
 	link_entry(c, n, e, old, f);
+	look_ahead(c);
 	if (ret_pin)
 		cache_fill_pin(c, e, entry_look(e), ret_pin);
 	return 0;
@@ -293,17 +296,24 @@ int seg_cache_shrink(struct seg_cache *c, uint64_t weight, uint64_t *ret_weight)
 int seg_cache_set_max_weight(struct seg_cache *c, uint64_t max_weight)
 {
 	struct farewell f;
+	bool done;
 
 	if (!c)
 		return -EINVAL;
 	if (!max_weight || max_weight > CACHE_WEIGHT_MOST)
 		return -ERANGE;
+	cache_hurry(c);
 	cache_lock(c, &f);
 	/* relaxed: the gate orders those who write it */
 	u64_store_relaxed(&c->max_weight, max_weight);
 	cache_policy_set_max(&c->policy, max_weight);
-	add_resident(c, 0);
 	cache_unlock(c, &f);
-	cache_evict_to(c, max_weight, UINT64_MAX, SEG_CAUSE_SHRUNK, true);
+	/* As a put, not as a shrink: what slots pin weighs until it is met,
+	 * since unpins from slots do not look at the weight (C2). */
+	do {
+		cache_lock(c, &f);
+		done = cache_make_room(c, 0, max_weight, SEG_CAUSE_SHRUNK, &f);
+		cache_unlock(c, &f);
+	} while (!done);
 	return 0;
 }

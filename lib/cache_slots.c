@@ -4,7 +4,6 @@
 
 #include <stddef.h>
 
-#include "assert.h"
 #include "os.h"
 
 #ifndef SLOTS_CHUNK_FIRST
@@ -15,23 +14,11 @@ enum { CHUNK_MANY = 8192, CHUNK_MOST = 16383 /* fills a huge page */ };
 struct cache_chunk {
 	struct cache_chunk *next;
 	struct cache_record *records;	/* behind the entries */
+	uint64_t count;			/* of each */
 	_Alignas(CACHE_LINE) struct cache_entry entries[];
 };
 
-static void put_entry(struct cache_slots *s, struct cache_entry *e)
-{
-	/* release: a dead entry's value has changed (E5) */
-	ptr_store_release(&e->value, s->entries);
-	s->entries = e;
-}
-
-static void put_record(struct cache_slots *s, struct cache_record *r)
-{
-	r->next = s->records;
-	s->records = r;
-}
-
-static void chunk_make(struct cache_slots *s)
+void slots_make(struct cache_slots *s)
 {
 	/* relaxed: under the lock */
 	uint64_t count = u64_load_relaxed(&s->made) / 2;
@@ -45,59 +32,18 @@ static void chunk_make(struct cache_slots *s)
 	chunk = os_calloc(1, bytes);
 	if (!chunk)
 		return;
-	chunk->next = s->chunks;
+	chunk->count = count;
+	chunk->next = ptr_load_relaxed(&s->chunks); /* relaxed: the lock's */
 	chunk->records = (struct cache_record *)(chunk->entries + count);
-	s->chunks = chunk;
+	/* release -> slots_own() */
+	ptr_store_release(&s->chunks, chunk);
 	for (uint64_t i = count; i-- > 0;) {
-		put_entry(s, &chunk->entries[i]);
-		put_record(s, &chunk->records[i]);
+		slots_put_entry(s, &chunk->entries[i]);
+		slots_put_record(s, &chunk->records[i]);
 	}
 	/* relaxed, both: figures */
 	u64_add_relaxed(&s->made, count);
 	u64_add_relaxed(&s->bytes, bytes);
-}
-
-struct cache_entry *slots_get(struct cache_slots *s)
-{
-	struct cache_entry *e;
-	struct cache_record *r;
-
-	if (!s->entries || !s->records)
-		chunk_make(s);
-	e = s->entries;
-	r = s->records;
-	if (!e || !r)
-		return NULL;
-	s->entries = ptr_load_relaxed(&e->value); /* relaxed: see above */
-	s->records = r->next;
-	ptr_store_relaxed(&e->record, r); /* relaxed: see entry_record() */
-	r->entry = e;
-	/* It may have been away for a while: for the next to find it near. */
-	__builtin_prefetch(s->records);
-	return e;
-}
-
-void slots_put(struct cache_slots *s, struct cache_entry *e)
-{
-	put_record(s, entry_record(e));
-	put_entry(s, e);
-}
-
-void slots_retire(struct cache_slots *s, struct cache_entry *e)
-{
-	struct cache_record *r = entry_record(e);
-
-	seg_assert(entry_state(entry_look(e)) == ENTRY_DEAD);
-	r->key = entry_key(e);
-	/* relaxed: it does not change any more */
-	r->value = ptr_load_relaxed(&e->value);
-	r->weight = entry_weight(e);
-	r->next = s->retired;
-	if (!s->retired)
-		s->retired_last = r;
-	s->retired = r;
-	s->retired_count++;
-	put_entry(s, e);
 }
 
 bool slots_send(struct cache_slots *s, uint64_t least)
@@ -131,12 +77,25 @@ void slots_receive(struct cache_slots *s)
 	s->sending = false;
 }
 
+bool slots_own(const struct cache_slots *s, const struct cache_entry *e)
+{
+	/* acquire <- slots_make() */
+	const struct cache_chunk *chunk = ptr_load_acquire(&s->chunks);
+
+	while (chunk && (uintptr_t)e - (uintptr_t)chunk->entries >=
+				chunk->count * sizeof(*e))
+		chunk = chunk->next;
+	return chunk != NULL;
+}
+
 void slots_clear(struct cache_slots *s)
 {
-	while (s->chunks) {
-		struct cache_chunk *chunk = s->chunks;
+	struct cache_chunk *chunk, *next;
 
-		s->chunks = chunk->next;
+	/* relaxed, both: nobody else is there */
+	for (chunk = ptr_load_relaxed(&s->chunks); chunk; chunk = next) {
+		next = chunk->next;
 		os_free(chunk);
 	}
+	ptr_store_relaxed(&s->chunks, NULL);
 }

@@ -2,6 +2,7 @@
 /* What a cache says of itself. */
 #include <errno.h>
 
+#include "cache_close.h"
 #include "cache_leave.h"
 #include "options.h"
 #include "os.h"
@@ -55,11 +56,11 @@ int seg_cache_stats(struct seg_cache *c, struct seg_cache_stats *ret_stats)
 	left = s.evictions_total + s.reclaims_total + s.shrinks_total +
 	       s.replacements_total + s.removals_total + s.takes_total;
 	s.entries = s.inserts_total > left ? s.inserts_total - left : 0;
+	s.deferred_weight = cache_deferred(c);
+	s.weight = cache_weight_exactly(c);
+	s.pinned_weight = cache_pinned_exactly(c);
 	/* relaxed, all: sums */
 	s.max_weight = u64_load_relaxed(&c->max_weight);
-	s.deferred_weight = u64_load_relaxed(&c->deferred);
-	s.weight = cache_weight(c);
-	s.pinned_weight = cache_pinned(c);
 	s.metadata_bytes = sizeof(*c) + cache_index_bytes(&c->index) +
 			   u64_load_relaxed(&c->slots.bytes) +
 			   u64_load_relaxed(&c->policy_bytes) +
@@ -90,14 +91,14 @@ int seg_cache_pins(struct seg_cache *c, struct seg_pin_report *ret_report)
 	pin_sums_add(&sums, &c->tags);
 	pin_sums_heaviest(&sums, report.tags);
 	report.tagged = sums.tagged;
-	report.pinned_weight = cache_pinned(c);
+	report.pinned_weight = cache_pinned_exactly(c);
 	result_put(ret_report, &report, sizeof(report));
 	return 0;
 }
 
 /* ---- walks ---- */
 
-static int visit(const struct cache_entry *e, seg_cache_each_fn *fn, void *ctx)
+static int visit(struct cache_entry *e, seg_cache_each_fn *fn, void *ctx)
 {
 	uint64_t word = entry_look(e);
 	struct seg_cache_entry_info info = { .size = sizeof(info) };
@@ -111,6 +112,8 @@ static int visit(const struct cache_entry *e, seg_cache_each_fn *fn, void *ctx)
 	/* relaxed: a hint */
 	info.mark = u32_load_relaxed(&e->mark);
 	info.pins = entry_pins(word);
+	if (word & ENTRY_OPEN)
+		info.pins += cache_slot_pins(e);
 	return entry_lives_on(word, entry_look(e)) ? fn(ctx, &info) : 0;
 }
 
@@ -214,12 +217,11 @@ static bool sums_are_valid(struct seg_cache *c)
 	struct sums in = sum_up(c);
 	struct sums hidden = sum_up_hidden(c);
 	struct seg_cache_stats stats = { .size = sizeof(stats) };
-	/* relaxed, both: nobody else is there */
-	uint64_t resident = u64_load_relaxed(&c->resident);
+	/* relaxed: nobody else is there */
 	uint64_t max = u64_load_relaxed(&c->max_weight);
 
 	seg_cache_stats(c, &stats);
-	return resident == in.weight + hidden.weight &&
+	return cache_resident(c) == in.weight + hidden.weight &&
 	       cache_pinned(c) == in.pinned + hidden.pinned &&
 	       hidden.pinned == hidden.weight &&
 	       in.entries - in.loading == stats.entries &&
@@ -236,6 +238,7 @@ bool seg_cache_is_valid(struct seg_cache *c)
 	if (!c)
 		return false;
 	cache_lock(c, &f);
+	cache_close_all(c);
 	max = u64_load_relaxed(&c->max_weight); /* relaxed: under the gate */
 	/* What an unpin may just have left to the library's own thread. */
 	cache_make_room(c, 0, max, SEG_CAUSE_EVICTED, &f);

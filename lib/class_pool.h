@@ -97,12 +97,6 @@ struct class_pool {
 	struct counter releases;
 };
 
-/* A slice that was taken, or a segment of NULL. */
-struct taken {
-	void *segment;
-	bool fresh;		/* never handed out: still zero */
-};
-
 void class_pool_init(struct class_pool *cp, struct allocator *a,
 		     int class_index, size_t most_bytes);
 

@@ -8,7 +8,12 @@
 
 #include <pthread.h>
 
-_Thread_local size_t counter_thread;
+static const char nobody;
+
+_Thread_local struct counter_thread counter_thread = {
+	.begun = { .depth = 1 },
+	.reader = &nobody,
+};
 
 static struct atomic_u64 owned;
 static struct atomic_u32 most;		/* numbers that ever were, from 0 */
@@ -20,7 +25,9 @@ static void give_back(void *number)
 {
 	uint64_t bit = (uint64_t)1 << ((uintptr_t)number - 1);
 
-	counter_thread = 0;
+	counter_thread.number = 0;
+	counter_thread.begun.place = 0;
+	counter_thread.now = (struct counter_section){ 0 };
 	/* seq_cst: release -> take_number() */
 	u64_and_seq_cst(&owned, ~bit);
 }
@@ -28,6 +35,15 @@ static void give_back(void *number)
 static void make_key(void)
 {
 	(void)pthread_key_create(&key, give_back);
+}
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+/* Destructors mostly run in the order of their keys: so the application's find
+ * a thread that is in no section, whatever it ended in. */
+static __attribute__((constructor)) void make_key_first(void)
+{
+	pthread_once(&once, make_key);
 }
 
 /* COUNTER_OWNERS: all are taken. */
@@ -59,7 +75,6 @@ static void raise_most(unsigned count)
 
 unsigned counter_number_thread(void)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	unsigned number = take_number();
 
 	pthread_once(&once, make_key);
@@ -72,7 +87,9 @@ unsigned counter_number_thread(void)
 		/* relaxed: only spreads them */
 		number += u32_add_relaxed(&sharers, 1) % COUNTER_SHARED;
 	raise_most(number + 1);
-	counter_thread = number + 1;
+	counter_thread.number = number + 1;
+	if (number < COUNTER_OWNERS)
+		counter_thread.begun.place = counter_place_of(number);
 	return number + 1;
 }
 

@@ -16,7 +16,7 @@ static bool grow(struct stash *st, struct class_pool *cp)
 static uint32_t make_room(struct stash *st, struct class_pool *cp)
 {
 	struct magazine *m = &st->magazine[cp->class_index];
-	uint32_t count = magazine_count(m);
+	uint32_t count = stash_count(st, cp->class_index);
 
 	if (!count && magazine_pool(m) != cp)
 		magazine_bind(m, cp);
@@ -47,9 +47,9 @@ static struct parked parked_of(struct region *r, uint32_t slice)
 		/* relaxed: the slice is ours */
 		u64_store_relaxed(&r->generations[slice], r->floor);
 	return (struct parked){
-		.segment = (uintptr_t)region_slice(r, slice) |
-			   (generation ? 0 : PARKED_FRESH),
+		.segment = region_slice(r, slice),
 		.generation = &r->generations[slice],
+		.out = generation ? PARKED_USED : PARKED_FRESH,
 	};
 }
 
@@ -59,8 +59,9 @@ static uint32_t push_all(struct stash *st, struct class_pool *cp,
 			 uint32_t count)
 {
 	struct magazine *m = &st->magazine[cp->class_index];
-	uint32_t at = magazine_count(m);
+	uint32_t at = stash_count(st, cp->class_index);
 	uint32_t room = magazine_pool(m) == cp ? m->room - at : 0;
+	struct parked *to = stash_place(st, stash_bottom(cp->class_index)) + 1;
 
 	count = count < room ? count : room;
 	for (uint32_t i = 0; i < count; i++) {
@@ -69,9 +70,10 @@ static uint32_t push_all(struct stash *st, struct class_pool *cp,
 		/* relaxed: released by stash_hand_out() */
 		u16_store_relaxed(&r->owners[parked_slice(r, from)],
 				  (uint16_t)st->number);
-		m->parked[at + i] = *from;
+		to[at + i] = *from;
 	}
-	magazine_set_count(m, at + count);
+	if (count)
+		stash_set_count(st, cp->class_index, at + count);
 	return count;
 }
 
@@ -124,19 +126,20 @@ static bool make_room_and_push(struct stash *st, struct class_pool *cp,
 			       struct region *r, uint32_t slice,
 			       struct load *load)
 {
-	struct magazine *m = &st->magazine[cp->class_index];
+	int c = cp->class_index;
+	struct magazine *m = &st->magazine[c];
 
-	if (!magazine_count(m) && magazine_pool(m) != cp)
+	if (!stash_count(st, c) && magazine_pool(m) != cp)
 		magazine_bind(m, cp);
 	if (magazine_pool(m) != cp)
 		return false;
-	if (magazine_count(m) == m->room &&
-	    !grow(st, cp) && m->room)
-		load_slices(load, m, (m->room + 1) / 2);
-	if (magazine_count(m) >= m->room)
+	if (stash_count(st, c) == m->room && !grow(st, cp) && m->room)
+		load_slices(load, st, c, (m->room + 1) / 2);
+	if (stash_count(st, c) >= m->room)
 		return false;
-	stash_push(m, magazine_count(m), region_slice(r, slice),
-		   &r->generations[slice]);
+	/* relaxed: our own */
+	stash_push(st, m, u32_load_relaxed(&m->top),
+		   region_slice(r, slice), &r->generations[slice]);
 	/* relaxed, both: our own; it was released as a region's */
 	u64_store_relaxed(&m->filled, u64_load_relaxed(&m->filled) + 1);
 	return true;

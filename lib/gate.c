@@ -9,18 +9,6 @@
 #define GATE_SPINS 64
 #endif
 
-bool gate_try(struct gate *gate)
-{
-	uint32_t old = u32_load_relaxed(&gate->word); /* relaxed: compared */
-
-	do {
-		if (old & GATE_HELD)
-			return false;
-		/* acquire <- gate_unlock(); retries when the word changed */
-	} while (!u32_cas_weak_acquire(&gate->word, &old, old | GATE_HELD));
-	return true;
-}
-
 bool gate_try_long(struct gate *gate)
 {
 	struct backoff backoff = BACKOFF_INIT;
@@ -48,7 +36,7 @@ static bool wait_mark(struct gate *gate, uint32_t *ret_word)
 	return true;
 }
 
-void gate_lock(struct gate *gate)
+void gate_lock_slowly(struct gate *gate)
 {
 	uint32_t word;
 
@@ -72,13 +60,7 @@ bool gate_try_or_ask(struct gate *gate)
 	return !(old & GATE_HELD);
 }
 
-bool gate_unlock(struct gate *gate)
+void gate_wake(struct gate *gate)
 {
-	/* acq_rel: release -> gate_try(), gate_try_or_ask(); acquire <-
-	 * gate_try_or_ask() that asked (G3) */
-	uint32_t old = u32_exchange_acq_rel(&gate->word, 0);
-
-	if (old & GATE_WAITED)
-		os_futex_wake_all(&gate->word);
-	return old & GATE_ASKED;
+	os_futex_wake_all(&gate->word);
 }

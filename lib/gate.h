@@ -24,18 +24,45 @@ struct gate {
 	struct atomic_u32 word;
 };
 
-void gate_lock(struct gate *gate);
+/* False: another thread holds it. */
+static inline bool gate_try(struct gate *gate)
+{
+	uint32_t old = u32_load_relaxed(&gate->word); /* relaxed: compared */
+
+	do {
+		if (old & GATE_HELD)
+			return false;
+		/* acquire <- gate_unlock(); retries when the word changed */
+	} while (!u32_cas_weak_acquire(&gate->word, &old, old | GATE_HELD));
+	return true;
+}
+
+void gate_lock_slowly(struct gate *gate);
+
+static inline void gate_lock(struct gate *gate)
+{
+	if (!gate_try(gate))
+		gate_lock_slowly(gate);
+}
 
 /* False: another thread holds it, and will look after the request. */
 bool gate_try_or_ask(struct gate *gate);
 
-/* False: another thread holds it. */
-bool gate_try(struct gate *gate);
-
 /* The same, but it spins for a while. */
 bool gate_try_long(struct gate *gate);
 
+void gate_wake(struct gate *gate);
+
 /* True: somebody asked. */
-bool gate_unlock(struct gate *gate);
+static inline bool gate_unlock(struct gate *gate)
+{
+	/* acq_rel: release -> gate_try(), gate_try_or_ask(); acquire <-
+	 * gate_try_or_ask() that asked (G3) */
+	uint32_t old = u32_exchange_acq_rel(&gate->word, 0);
+
+	if (old & GATE_WAITED)
+		gate_wake(gate);
+	return old & GATE_ASKED;
+}
 
 #endif

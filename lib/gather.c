@@ -131,8 +131,7 @@ static bool empty_own_class(struct stash *st, int class_index)
 		load.count = 0;
 		section_enter(&st->section);
 		if (stash_is_open(st))
-			load_slices(&load, &st->magazine[class_index],
-				    STASH_BATCH);
+			load_slices(&load, st, class_index, STASH_BATCH);
 		section_leave(&st->section);
 		load_give(st->allocator, load.parked, load.count);
 		any |= load.count != 0;
@@ -181,8 +180,8 @@ static bool empty(struct allocator *a, struct stash *st)
 	struct load load;
 
 	for (int c = 0; c < SEG_CLASSES; c++)
-		while (magazine_count(&st->magazine[c])) {
-			load_slices(&load, &st->magazine[c], STASH_BATCH);
+		while (stash_count(st, c)) {
+			load_slices(&load, st, c, STASH_BATCH);
 			load_give(a, load.parked, load.count);
 			any = true;
 		}
@@ -357,10 +356,18 @@ void gather_idle(struct allocator *a)
 
 /* ---- the pool ends ---- */
 
+/* The generations may go and begin anew: what left is not known any more. */
+static void forget_places(struct stash *st, int class_index)
+{
+	memset(stash_place(st, stash_bottom(class_index)) + 1, 0,
+	       st->magazine[class_index].most_room * sizeof(struct parked));
+}
+
 static void unbind(struct stash *st)
 {
 	for (int c = 0; c < SEG_CLASSES; c++) {
 		magazine_bind(&st->magazine[c], NULL);
+		forget_places(st, c);
 		stash_drop_room(&st->allocator->stashes, st, c,
 				(size_t)SEG_MIN_BYTES << c);
 	}
@@ -386,7 +393,7 @@ static void drop_own_room(struct allocator *a, struct stash *st)
 {
 	section_enter(&st->section);
 	for (int c = 0; stash_is_open(st) && c < SEG_CLASSES; c++)
-		if (st->magazine[c].room && !magazine_count(&st->magazine[c]))
+		if (st->magazine[c].room && !stash_count(st, c))
 			stash_drop_room(&a->stashes, st, c,
 					(size_t)SEG_MIN_BYTES << c);
 	section_leave(&st->section);
@@ -405,17 +412,23 @@ void gather_end(void *stash)
 	slab_put(&a->stashes.slab, &st->item);
 }
 
-/* The slice that a thread of the parent was about to have: it is nobody's. */
+/* The slice that a thread of the parent was about to have: it is nobody's, or
+ * it is parked still. */
 static void drop_handed_out(struct stash *st)
 {
 	for (int c = 0; c < SEG_CLASSES; c++) {
-		struct magazine *m = &st->magazine[c];
-		uint32_t count = magazine_count(m);
+		struct atomic_u32 *top = &st->magazine[c].top;
+		/* relaxed: nobody else is there */
+		uint32_t at = u32_load_relaxed(top);
+		struct parked *last = stash_place(st, at);
 
-		/* relaxed, both: nobody else is there */
-		if (count && (u64_load_relaxed(
-				      m->parked[count - 1].generation) & 1))
-			u32_store_relaxed(&m->count, count - 1);
+		if (!last->segment)
+			continue;
+		/* relaxed, both: as above */
+		if (u64_load_relaxed(last->generation) & 1)
+			u32_store_relaxed(top, at - (uint32_t)sizeof(*last));
+		else if (last->out != PARKED_FRESH)
+			last->out = PARKED_USED;
 	}
 }
 

@@ -6,12 +6,15 @@
 
 #include "rcu.h"
 
-void magazine_set_count(struct magazine *m, uint32_t count)
+void stash_set_count(struct stash *st, int class_index, uint32_t count)
 {
+	struct magazine *m = &st->magazine[class_index];
+
 	/* relaxed, all: the writer's own */
 	u64_store_relaxed(&m->filled, u64_load_relaxed(&m->filled) + count -
-					      magazine_count(m));
-	u32_store_relaxed(&m->count, count);
+					      stash_count(st, class_index));
+	u32_store_relaxed(&m->top, stash_bottom(class_index) +
+				   count * (uint32_t)sizeof(struct parked));
 }
 
 void magazine_bind(struct magazine *m, struct class_pool *cp)
@@ -31,15 +34,18 @@ void magazine_bind(struct magazine *m, struct class_pool *cp)
 	ptr_store_relaxed(&m->pool, cp); /* relaxed: as its readers may */
 }
 
-void load_slices(struct load *load, struct magazine *m, uint32_t most)
+void load_slices(struct load *load, struct stash *st, int class_index,
+		 uint32_t most)
 {
-	uint32_t count = magazine_count(m);
+	uint32_t count = stash_count(st, class_index);
+	const struct parked *first = stash_place(st, stash_bottom(class_index));
 
 	most = most < STASH_BATCH ? most : STASH_BATCH;
 	load->count = count < most ? count : most;
-	memcpy(load->parked, m->parked + count - load->count,
+	memcpy(load->parked, first + 1 + count - load->count,
 	       load->count * sizeof(*load->parked));
-	magazine_set_count(m, count - load->count);
+	if (load->count)
+		stash_set_count(st, class_index, count - load->count);
 }
 
 void load_claims(struct load *load, struct stash *st)
@@ -59,17 +65,15 @@ void load_claims(struct load *load, struct stash *st)
 static struct region *region_of(struct allocator *a, const struct parked *at,
 				struct region *guess)
 {
-	const void *segment = (void *)(at->segment & ~(uintptr_t)PARKED_FRESH);
-
-	if (guess && region_slice_of(guess, segment) < guess->slices)
+	if (guess && region_slice_of(guess, at->segment) < guess->slices)
 		return guess;
-	return region_table_look(&a->table, segment, NULL);
+	return region_table_look(&a->table, at->segment, NULL);
 }
 
 /* What was never handed out still was not. */
 static void put_back(const struct parked *at)
 {
-	if (at->segment & PARKED_FRESH)
+	if (at->out == PARKED_FRESH)
 		/* relaxed: released by the give */
 		u64_store_relaxed(at->generation, 0);
 }

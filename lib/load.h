@@ -19,25 +19,21 @@ static inline struct class_pool *magazine_pool(const struct magazine *m)
 	return ptr_load_relaxed(&m->pool); /* relaxed: as its reader may */
 }
 
-static inline uint32_t magazine_count(const struct magazine *m)
-{
-	return u32_load_relaxed(&m->count); /* relaxed: as its reader may */
-}
-
 static inline uint32_t stash_claims(const struct stash *st)
 {
-	/* relaxed: as magazine_count() */
+	/* relaxed: as magazine_pool() */
 	return u32_load_relaxed(&st->claim_count);
 }
 
 /* Slices came from a region or go to one. */
-void magazine_set_count(struct magazine *m, uint32_t count);
+void stash_set_count(struct stash *st, int class_index, uint32_t count);
 
 /* It is empty: from now on it is for that pool, or for none. */
 void magazine_bind(struct magazine *m, struct class_pool *cp);
 
 /* Takes up to so many slices, STASH_BATCH at most, from the top. */
-void load_slices(struct load *load, struct magazine *m, uint32_t most);
+void load_slices(struct load *load, struct stash *st, int class_index,
+		 uint32_t most);
 /* Takes the last claims. */
 void load_claims(struct load *load, struct stash *st);
 

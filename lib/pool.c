@@ -129,8 +129,10 @@ static uint64_t pool_duty(struct keeper_duty *duty, uint64_t now_ns)
 	uint64_t decay_ns = p->options.decay_ms * ns_per_ms;
 	uint64_t next = OS_FOREVER, refresh;
 
-	if (topology_has_many())
+	if (topology_has_many()) {
 		topology_check();
+		stashes_meet_nodes(&p->allocator.stashes);
+	}
 	if (now_ns - p->gathered_ns >= decay_ns / 4) {
 		p->gathered_ns = now_ns;
 		gather_idle(&p->allocator);
@@ -218,6 +220,8 @@ static void begin_stashes(struct seg_pool *p)
 {
 	if (!log_wants(&p->allocator.log, SEG_LOG_SEGMENT))
 		stashes_begin(&p->allocator.stashes, gather_end);
+	if (topology_has_many())
+		stashes_meet_nodes(&p->allocator.stashes);
 }
 
 static int begin(struct seg_pool *p)

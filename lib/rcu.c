@@ -26,9 +26,45 @@ void rcu_enter_first(void)
 {
 	int saved = errno;
 
+	/* It may have ended in one of the application's, and go on. */
+	if (!rcu_inside())
+		counter_thread.now = (struct counter_section){ 0 };
 	rcu_seam_reader_enters();
 	urcu_bp_read_lock();
 	errno = saved;
+}
+
+/* What is known of a thread that is in no section says nothing: it may have
+ * ended in one. */
+void rcu_begin_slowly(void)
+{
+	struct counter_thread *t = &counter_thread;
+	int saved = errno;
+
+	if (!rcu_inside())
+		t->now = (struct counter_section){ 0 };
+	rcu_enter();
+	if (t->now.depth++ == 0)
+		t->now.place = t->begun.place;
+#ifdef _LGPL_SOURCE
+	if (urcu_bp_has_sys_membarrier)
+		t->reader = URCU_TLS(urcu_bp_reader);
+#endif
+	errno = saved;
+}
+
+/* More ends than begins end nothing, also in a section of somebody else's. */
+void rcu_end_slowly(void)
+{
+	struct counter_section *now = &counter_thread.now;
+
+	if (!rcu_inside())
+		*now = (struct counter_section){ 0 };
+	if (now->depth == 0)
+		return;
+	if (--now->depth == 0)
+		now->place = 0;
+	rcu_leave();
 }
 
 #ifdef SEG_TSAN

@@ -12,6 +12,15 @@
  *
  * Read sections nest, are wait-free, and must not block: whoever stops inside
  * delays all unmapping.
+ *
+ * Those of the application, rcu_begin() to rcu_end(), are counted in the
+ * thread's own words, too, so that a hit has one word to look at: rcu_place()
+ * is not 0 only inside of them.  In a section it may be 0: of the library's, of
+ * the application's own use of liburcu, of a thread without a place.  Then
+ * rcu_inside() knows.  Begin and end go without a call where the kernel has the
+ * barrier that liburcu's writers ask for (so readers need none), and liburcu's
+ * record of the thread is still the one that was seen by the slow way: a thread
+ * that ends loses it, and gets another one should it go on.
  */
 #ifndef SEG_RCU_H
 #define SEG_RCU_H
@@ -26,6 +35,7 @@
 #include <stdint.h>
 #include <urcu/urcu-bp.h>
 
+#include "counter.h"
 #include "poison.h"
 
 #ifdef SEG_TSAN
@@ -43,6 +53,10 @@ void rcu_seam_readers_gone(uint64_t phase);
 /* rcu.c: a thread's first section registers it, which blocks, and may set
  * errno; it is left alone. */
 void rcu_enter_first(void);
+
+/* rcu.c: whatever can come of these. */
+void rcu_begin_slowly(void);
+void rcu_end_slowly(void);
 
 /* With the inlined read side, what is done once is kept out of the way. */
 #ifdef _LGPL_SOURCE
@@ -62,6 +76,51 @@ static inline bool rcu_inside(void)
 	return URCU_TLS(urcu_bp_reader) &&
 	       (URCU_TLS(urcu_bp_reader)->ctr & URCU_BP_GP_CTR_NEST_MASK);
 }
+
+static inline void rcu_begin(void)
+{
+	struct urcu_bp_reader *r = URCU_TLS(urcu_bp_reader);
+	struct counter_thread *t = &counter_thread;
+
+	cmm_barrier();
+	if (__builtin_expect(r != t->reader, 0)) {
+		rcu_begin_slowly();
+	} else if (__builtin_expect(r->ctr & URCU_BP_GP_CTR_NEST_MASK, 0)) {
+		if (!t->now.depth++)
+			t->now.place = t->begun.place;
+		_CMM_STORE_SHARED(r->ctr, r->ctr + URCU_BP_GP_COUNT);
+	} else {
+		_CMM_STORE_SHARED(r->ctr, _CMM_LOAD_SHARED(urcu_bp_gp.ctr));
+		cmm_barrier();
+		t->now = t->begun;
+	}
+}
+
+static inline bool rcu_leave_known(const struct counter_thread *t)
+{
+	struct urcu_bp_reader *r = URCU_TLS(urcu_bp_reader);
+	unsigned long ctr;
+
+	if (__builtin_expect(r != t->reader, 0) ||
+	    __builtin_expect(!((ctr = r->ctr) & URCU_BP_GP_CTR_NEST_MASK), 0))
+		return false;
+	cmm_barrier();
+	_CMM_STORE_SHARED(r->ctr, ctr - URCU_BP_GP_COUNT);
+	cmm_barrier();
+	return true;
+}
+
+static inline void rcu_end(void)
+{
+	struct counter_thread *t = &counter_thread;
+
+	if (__builtin_expect(t->now.depth == 1, 1) && rcu_leave_known(t))
+		t->now = (struct counter_section){ 0 };
+	else if (t->now.depth > 1 && rcu_leave_known(t))
+		t->now.depth--;
+	else
+		rcu_end_slowly();
+}
 #else
 static inline void rcu_enter(void)
 {
@@ -72,7 +131,14 @@ static inline bool rcu_inside(void)
 {
 	return urcu_bp_read_ongoing();
 }
+
+#define rcu_begin() rcu_begin_slowly()
+#define rcu_end() rcu_end_slowly()
 #endif
+
+/* Where the thread counts, if that is its own and it is in a section that the
+ * application began; else 0. */
+#define rcu_place() counter_thread.now.place
 
 static inline void rcu_leave(void)
 {

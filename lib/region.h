@@ -149,12 +149,12 @@ static inline uint64_t word_next(uint64_t old, uint32_t head, uint32_t unused)
 
 /* Somebody who is not its owner has released it, see claim.h; and nobody has
  * taken that claim up. */
-#define GENERATION_CLAIMED ((uint64_t)1 << 63)
+#define GENERATION_CLAIMED ((uint64_t)1 << 63)	/* its sign */
 #define GENERATION_STRAY ((uint64_t)1 << 62)
 
 static inline bool generation_is_out(uint64_t generation)
 {
-	return (generation & (GENERATION_CLAIMED | 1)) == 1;
+	return (int64_t)generation >= 0 && (generation & 1);
 }
 
 /* What a wrong release may read, too: see region_find_out(). */

@@ -190,12 +190,13 @@ static __attribute__((noinline)) int notify_late(struct seg_pool *p)
 /* The same among several nodes: a thread's releases are mostly of the node that
  * its stash is filled from. */
 static __attribute__((noinline)) int
-release_near(struct seg_pool *p, struct stash *st, void *segment,
-	     const struct seg_handle *handle)
+release_near(struct seg_pool *p, void *segment, const struct seg_handle *handle)
 {
+	struct stash *st = stash_of(&p->allocator.stashes);
 	struct class_pool *cp;
 
-	if (!stash_release(st, &p->allocator.table, segment, handle, &cp))
+	if (!st || !topology_has_many() ||
+	    !stash_release(st, &p->allocator.table, segment, handle, &cp))
 		return release_far(p, segment, handle);
 	place_count_give(cp);
 	return nobody_waits(p) ? 0 : notify_late(p);
@@ -204,12 +205,10 @@ release_near(struct seg_pool *p, struct stash *st, void *segment,
 static inline __attribute__((always_inline)) int
 release(struct seg_pool *p, void *segment, const struct seg_handle *handle)
 {
-	struct stash *st = stash_of(&p->allocator.stashes);
+	struct stash *st = stash_of_one_node(&p->allocator.stashes);
 
 	if (__builtin_expect(!st, 0))
-		return release_far(p, segment, handle);
-	if (__builtin_expect(topology_has_many(), 0))
-		return release_near(p, st, segment, handle);
+		return release_near(p, segment, handle);
 	if (__builtin_expect(!stash_release(st, &p->allocator.table, segment,
 					    handle, NULL), 0))
 		return release_far(p, segment, handle);

@@ -10,24 +10,37 @@ void stashes_init(struct stashes *all, struct allocator *a, size_t tail_bytes)
 	all->tail_bytes = tail_bytes;
 	all->slab.object_bytes = sizeof(struct stash);
 	all->slab.base_bits = 1;	/* each is large */
-	/* relaxed: nobody else is there */
+	/* relaxed, both: nobody else is there */
 	u32_store_relaxed(&all->slot, THREAD_SLOTS);
+	u32_store_relaxed(&all->one_node_slot, THREAD_SLOTS);
 }
 
 void stashes_begin(struct stashes *all, void (*end)(void *stash))
 {
+	uint32_t slot = THREAD_SLOTS;
+
 	if (sections_begin())
-		/* relaxed: by contract nobody is in a call */
-		u32_store_relaxed(&all->slot, thread_slot_claim(end));
+		slot = thread_slot_claim(end);
+	/* relaxed, both: by contract nobody is in a call */
+	u32_store_relaxed(&all->slot, slot);
+	u32_store_relaxed(&all->one_node_slot, slot);
+}
+
+void stashes_meet_nodes(struct stashes *all)
+{
+	/* relaxed, both: the slices go from hand to hand by what orders them */
+	if (u32_load_relaxed(&all->one_node_slot) != THREAD_SLOTS)
+		u32_store_relaxed(&all->one_node_slot, THREAD_SLOTS);
 }
 
 void stashes_leave(struct stashes *all)
 {
 	uint32_t used = stashes_used(all);
 
-	/* relaxed, both: as stashes_begin() */
+	/* relaxed, all: as stashes_begin() */
 	thread_slot_drop(u32_load_relaxed(&all->slot));
 	u32_store_relaxed(&all->slot, THREAD_SLOTS);
+	u32_store_relaxed(&all->one_node_slot, THREAD_SLOTS);
 	for (uint32_t number = 1; number <= used; number++) {
 		struct stash *st = stash_at(all, number);
 
@@ -72,6 +85,12 @@ struct stash *stash_make(struct stashes *all)
 		return NULL;
 	st->allocator = all->allocator;
 	st->number = st->item.number + 1;
+	st->last = &st->magazine[0];
+	for (int c = 0; c < SEG_CLASSES; c++)
+		/* relaxed, both: as long as it is 0, nobody has it but us */
+		if (!u32_load_relaxed(&st->magazine[c].top))
+			u32_store_relaxed(&st->magazine[c].top,
+					  stash_bottom(c));
 	st->tail_bytes = all->tail_bytes;
 	if (!thread_slot_set(slot, st)) {
 		slab_put(&all->slab, &st->item);
@@ -137,6 +156,8 @@ bool stash_grow(struct stashes *all, struct stash *st, int class_index,
 	    !reserve(all, (room - m->room) * slice_bytes, most))
 		return false;
 	m->room = (uint32_t)room;
+	m->end = stash_bottom(class_index) +
+		 m->room * (uint32_t)sizeof(struct parked);
 	if (m->room > m->most_room) {
 		/* relaxed: a number */
 		u64_add_relaxed(&all->backed, m->room - m->most_room);
@@ -153,6 +174,7 @@ void stash_drop_room(struct stashes *all, struct stash *st, int class_index,
 	/* relaxed: as reserve() */
 	u64_sub_relaxed(&all->room_bytes, m->room * slice_bytes);
 	m->room = 0;
+	m->end = 0;
 }
 
 /* ---- what can be asked ---- */
@@ -173,7 +195,7 @@ static void add(struct stash_sum *sum, struct stash *st,
 {
 	struct magazine *m = &st->magazine[class_index];
 	/* relaxed, all but one: a moment's numbers */
-	uint64_t count = u32_load_relaxed(&m->count);
+	uint64_t count = stash_count(st, class_index);
 	uint64_t releases = u64_load_relaxed(&m->releases);
 	/* acquire <- gather.c, stand() */
 	uint32_t claims = u32_load_acquire(&st->claim_count);

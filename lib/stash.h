@@ -30,6 +30,10 @@
  * (M5) A thread that stops in a section, or while it empties stashes, keeps
  *      what is in them until it goes on; nothing waits for it for long.
  * Why no double hand-out: see (M1); and the generation shows it (seg_die()).
+ * Where a slice was taken from, its hand-out is written down.  What was taken
+ * last mostly comes back first: if it stands above the top, and its generation
+ * is still that one, it is this stash's, as no generation of a slice comes
+ * twice (R5), and nothing has to be looked up.
  * Progress: both fast paths are wait-free.
  */
 #ifndef SEG_STASH_H
@@ -55,29 +59,40 @@ struct class_pool;
 #define STASH_CLAIMS 512
 #endif
 enum {
+	STASH_PLACES = STASH_MOST + 1,
 	STASH_NUMBERS = UINT16_MAX,
 	STASH_ROOM_FIRST = 8,
 	STASH_ROOM_SHARE = 8,	/* of the limit is room at most */
 	STASH_CLAIM_SHARE = 64,	/* so much is claimed at a time, about */
 };
 
-struct parked {
-	uintptr_t segment;	/* | PARKED_FRESH */
-	struct atomic_u64 *generation;
+/* A slice that was taken, or a segment of NULL. */
+struct taken {
+	void *segment;
+	bool fresh;		/* never handed out: still zero */
 };
-enum { PARKED_FRESH = 1 };	/* it was never handed out */
+
+struct parked {
+	void *segment;		/* NULL: none ever was here */
+	struct atomic_u64 *generation;
+	uint64_t out;		/* the hand-out with which it left; or: */
+};
+#define PARKED_USED UINT64_MAX		/* it was handed out before */
+#define PARKED_FRESH (UINT64_MAX - 1)	/* it never was */
 
 /* The slices of one pool.  Others may read the figures, but not the room. */
 struct magazine {
 	_Alignas(CACHE_LINE) struct atomic_ptr pool;	/* changes while it is
 							 * empty */
-	struct atomic_u32 count;
+	/* The places of the last slice and of the last there is room for, in
+	 * bytes from the first of the stash; with no room the latter is 0. */
+	struct atomic_u32 top;
+	uint32_t end;
 	uint32_t room;
 	uint32_t most_room;		/* it ever had: that is backed */
 	struct atomic_u64 releases;	/* so far */
 	struct atomic_u64 filled;	/* less those that were taken out */
 	uint64_t seen;			/* the keeper's: see gather.c */
-	struct parked parked[STASH_MOST];
 };
 
 /* A slice that another stash owns, released by this thread. */
@@ -93,18 +108,23 @@ struct stash {
 	struct section section;
 	struct atomic_u32 closed;
 	uint32_t number;		/* as an owner: the item's + 1 */
+	struct magazine *last;		/* that it took from */
 	size_t tail_bytes;		/* as the allocator's */
 	struct allocator *allocator;
 	struct atomic_u32 claim_count;
 	bool used;			/* a thread's */
 	struct magazine magazine[SEG_CLASSES];
 	struct claim claim[STASH_CLAIMS];
+	/* Of each class one that stays empty, and so says that nothing is
+	 * left, then the slices; and one for who looks above the last. */
+	struct parked place[SEG_CLASSES * STASH_PLACES + 1];
 };
 
 /* All of an allocator. */
 struct stashes {
 	struct slab slab;
 	struct atomic_u32 slot;		/* thread_slots.h's */
+	struct atomic_u32 one_node_slot;	/* the same, or none */
 	struct allocator *allocator;	/* whose they are */
 	size_t tail_bytes;
 	uint64_t most_bytes;		/* 0: a share of the limit; a test's */
@@ -122,6 +142,14 @@ static inline struct stash *stash_of(const struct stashes *all)
 	return thread_slot_get(u32_load_relaxed(&all->slot));
 }
 
+/* The same, as long as no slices of several nodes are handed out: who has one
+ * gets NULL, as it came with the news. */
+static inline struct stash *stash_of_one_node(const struct stashes *all)
+{
+	/* relaxed: see above */
+	return thread_slot_get(u32_load_relaxed(&all->one_node_slot));
+}
+
 /* Whether it is the owner's now.  In a section. */
 static inline bool stash_is_open(const struct stash *st)
 {
@@ -129,51 +157,82 @@ static inline bool stash_is_open(const struct stash *st)
 	return __builtin_expect(!u32_load_acquire(&st->closed), 1);
 }
 
-/* A parked slice becomes the caller's. */
-static inline void stash_hand_out(const struct parked *at)
+static inline struct parked *stash_place(struct stash *st, uint32_t at)
 {
+	return (void *)((char *)st->place + at);
+}
+
+/* The place below a class's first slice. */
+static inline uint32_t stash_bottom(int class_index)
+{
+	return (uint32_t)class_index * STASH_PLACES *
+	       (uint32_t)sizeof(struct parked);
+}
+
+/* The owner's, or a figure. */
+static inline uint32_t stash_count(const struct stash *st, int class_index)
+{
+	/* relaxed: as its reader may */
+	uint32_t top = u32_load_relaxed(&st->magazine[class_index].top);
+
+	/* 0: no thread has had it yet */
+	return top ? (top - stash_bottom(class_index)) /
+			     (uint32_t)sizeof(struct parked) : 0;
+}
+
+/* A parked slice becomes the caller's. */
+static inline struct taken stash_hand_out(struct parked *at)
+{
+	struct taken t = { at->segment, at->out == PARKED_FRESH };
+	struct atomic_u64 *place = at->generation;
 	/* relaxed: the owner's alone */
-	uint64_t generation = u64_load_relaxed(at->generation);
+	uint64_t generation = u64_load_relaxed(place);
 
 	if (__builtin_expect(generation & 1, 0))
 		seg_die("parked slice is handed out: memory corrupted");
+	at->out = generation + 1;
 	/* release -> pool_find_out(): the slice's owner */
-	u64_store_release(at->generation, generation + 1);
+	u64_store_release(place, generation + 1);
+	return t;
 }
 
-/* A slice of that pool, or of whichever it has if that is NULL: its address,
- * | PARKED_FRESH; 0: none. */
-static inline __attribute__((always_inline)) uintptr_t
+/* A slice of that pool, or of whichever it has if that is NULL. */
+static inline __attribute__((always_inline)) struct taken
 stash_take(struct stash *st, const struct class_pool *cp, int class_index)
 {
 	struct magazine *m = &st->magazine[class_index];
-	uintptr_t segment = 0;
-	uint32_t count;
+	struct taken t = { .segment = NULL };
+	struct parked *place;
+	uint32_t top;
 
 	section_enter(&st->section);
 	/* Before all else: what is loaded earlier may be of another's time.
 	 * relaxed, both: our own */
 	if (__builtin_expect(stash_is_open(st), 1) &&
-	    __builtin_expect((count = u32_load_relaxed(&m->count)) != 0, 1) &&
 	    (!cp || ptr_load_relaxed(&m->pool) == cp)) {
-		struct parked *at = &m->parked[count - 1];
-
-		segment = at->segment;
-		stash_hand_out(at);
-		u32_store_relaxed(&m->count, count - 1); /* relaxed: our own */
+		top = u32_load_relaxed(&m->top);
+		place = stash_place(st, top);
+		if (__builtin_expect(place->segment != NULL, 1)) {
+			t = stash_hand_out(place);
+			st->last = m;
+			/* relaxed: our own */
+			u32_store_relaxed(&m->top, top - (uint32_t)
+						   sizeof(*place));
+		}
 	}
 	section_leave(&st->section);
-	return segment;
+	return t;
 }
 
-/* Puts a slice on top, where `count` are so far.  In a section, open. */
-static inline void stash_push(struct magazine *m, uint32_t count,
-			      const void *segment,
+/* Puts a slice above the top.  In a section, open. */
+static inline void stash_push(struct stash *st, struct magazine *m,
+			      uint32_t top, void *segment,
 			      struct atomic_u64 *generation)
 {
-	m->parked[count] = (struct parked){ .segment = (uintptr_t)segment,
-					    .generation = generation };
-	u32_store_relaxed(&m->count, count + 1); /* relaxed: our own */
+	top += (uint32_t)sizeof(struct parked);
+	*stash_place(st, top) = (struct parked){ segment, generation,
+						 PARKED_USED };
+	u32_store_relaxed(&m->top, top); /* relaxed: our own */
 }
 
 static inline uint32_t owner_of(const struct region *r, uint32_t slice)
@@ -203,18 +262,57 @@ static inline bool stash_disown(struct atomic_u64 *at, uint64_t generation,
 	return true;
 }
 
-/* As below, in a section. */
+/* From before the slice can be taken again: its user's last access. */
+static inline void stash_hide(const struct stash *st, const struct magazine *m,
+			      void *segment)
+{
+	poison_released(segment, (size_t)SEG_MIN_BYTES << (m - st->magazine),
+			st->tail_bytes);
+}
+
+static inline void magazine_count_release(struct magazine *m)
+{
+	/* relaxed, both: our own */
+	u64_store_relaxed(&m->releases, u64_load_relaxed(&m->releases) + 1);
+}
+
+/* What was taken last goes back to where it was.  In a section, open. */
+static inline bool stash_put_back(struct stash *st, void *segment)
+{
+	struct magazine *m = st->last;
+	/* relaxed: our own */
+	uint32_t top = u32_load_relaxed(&m->top) +
+		       (uint32_t)sizeof(struct parked);
+	const struct parked *at = stash_place(st, top);
+	struct atomic_u64 *place;
+	uint64_t out;
+
+	if (at->segment != segment)
+		return false;
+	place = at->generation;
+	out = at->out;
+	/* relaxed: it is what this thread stored, or something else */
+	if (u64_load_relaxed(place) != out || top > m->end)
+		return false;
+	stash_hide(st, m, segment);
+	u64_store_relaxed(place, out + 1); /* relaxed: (M2) */
+	u32_store_relaxed(&m->top, top); /* relaxed: our own */
+	magazine_count_release(m);
+	return true;
+}
+
+/* In a section, open, of any segment.  As below. */
 static inline __attribute__((always_inline)) bool
-stash_park(struct stash *st, const struct region_table *t, const void *segment,
+stash_park(struct stash *st, const struct region_table *t, void *segment,
 	   const struct seg_handle *handle, struct class_pool **ret_pool)
 {
 	struct region *r = region_table_entry(t, segment);
 	struct magazine *m;
 	struct atomic_u64 *at;
 	uint64_t generation, slice;
-	uint32_t count;
+	uint32_t top;
 
-	if (__builtin_expect(!r || !stash_is_open(st), 0))
+	if (__builtin_expect(!r, 0))
 		return false;
 	slice = region_slice_of(r, segment);
 	if (__builtin_expect(slice >= r->slices, 0))
@@ -223,21 +321,19 @@ stash_park(struct stash *st, const struct region_table *t, const void *segment,
 	at = &r->generations[slice];
 	/* acquire <- stash_hand_out(), region_hand_out() */
 	generation = u64_load_acquire(at);
-	/* relaxed: our own, as is the pool below */
-	count = u32_load_relaxed(&m->count);
 	if (__builtin_expect(!generation_is_out(generation) ||
-			     owner_of(r, (uint32_t)slice) != st->number, 0) ||
-	    __builtin_expect(count >= m->room, 0) ||
+			     owner_of(r, (uint32_t)slice) != st->number, 0))
+		return false;
+	/* relaxed: our own, as is the pool below */
+	top = u32_load_relaxed(&m->top);
+	if (__builtin_expect(top >= m->end, 0) ||
 	    (ret_pool && ptr_load_relaxed(&m->pool) != r->pool) ||
 	    !is_hand_out(r, generation, handle) ||
 	    !stash_disown(at, generation, handle))
 		return false;
-	/* Before the slice can be taken again: its user's last access. */
-	poison_released((void *)(uintptr_t)segment, r->slice_bytes,
-			st->tail_bytes);
-	stash_push(m, count, segment, at);
-	/* relaxed, both: our own */
-	u64_store_relaxed(&m->releases, u64_load_relaxed(&m->releases) + 1);
+	stash_hide(st, m, segment);
+	stash_push(st, m, top, segment, at);
+	magazine_count_release(m);
 	if (ret_pool)
 		*ret_pool = r->pool;
 	return true;
@@ -251,13 +347,15 @@ stash_park(struct stash *st, const struct region_table *t, const void *segment,
  */
 static inline __attribute__((always_inline)) bool
 stash_release(struct stash *st, const struct region_table *t,
-	      const void *segment, const struct seg_handle *handle,
+	      void *segment, const struct seg_handle *handle,
 	      struct class_pool **ret_pool)
 {
 	bool done;
 
 	section_enter(&st->section);
-	done = stash_park(st, t, segment, handle, ret_pool);
+	done = stash_is_open(st) &&
+	       ((!handle && !ret_pool && stash_put_back(st, segment)) ||
+		stash_park(st, t, segment, handle, ret_pool));
 	section_leave(&st->section);
 	return done;
 }
@@ -269,6 +367,8 @@ void stashes_init(struct stashes *all, struct allocator *a, size_t tail_bytes);
 /* From now on they may, but where there is no barrier of the kernel's; `end` is
  * called with that of a thread that ends. */
 void stashes_begin(struct stashes *all, void (*end)(void *stash));
+/* By who is about to hand out slices of several nodes. */
+void stashes_meet_nodes(struct stashes *all);
 /* From now on no thread has one; waits for threads that end. */
 void stashes_leave(struct stashes *all);
 /* Gives the memory back; no slice is parked.  As slab_clear(). */

@@ -52,6 +52,15 @@ static void assert_departed(uint64_t key, uint32_t cause)
 	assert_int_equal(departed.cause, cause);
 }
 
+/* It is not open. */
+static uint64_t hide(void)
+{
+	uint64_t before;
+
+	assert_true(entry_hide(&entry, &before));
+	return before;
+}
+
 static uint64_t pin(void)
 {
 	uint64_t word = entry_look(&entry);
@@ -121,7 +130,7 @@ static void test_plain_unpins(void **state)
 	pin();
 	entry_park(&entry);
 	assert_false(entry_unpin_plain(&entry, v, &last));
-	entry_hide(&entry);
+	hide();
 	assert_false(entry_unpin_plain(&entry, v, &last));
 	assert_is(ENTRY_HIDDEN, 1, 0);
 }
@@ -147,7 +156,7 @@ static void test_what_ended_is_not_pinned(void **state)
 	entry_begin(&entry, 0, 0);
 	live = entry_look(&entry);
 	old = pin();
-	entry_hide(&entry);
+	hide();
 	assert_false(pins_with(live));
 	assert_false(pins_with(entry_look(&entry)));
 	assert_int_equal(unpin(old), UNPIN_DIED_RETURNS);
@@ -188,6 +197,60 @@ static void test_no_pin_of_what_was_used_again(void **state)
 	assert_true(pins_with(entry_look(&entry)));
 }
 
+/* The quick forms do nothing that the others would not, and give up early. */
+static void test_a_first_pin_of_what_rests(void **state)
+{
+	uint64_t word;
+
+	(void)state;
+	begin(1);
+	word = entry_look(&entry);
+	assert_true(entry_pin_alone(&entry, word));
+	assert_is(ENTRY_LIVE, 1, 0);
+	assert_false(entry_pin_alone(&entry, word));
+	assert_false(entry_pin_alone(&entry, entry_look(&entry)));
+	assert_int_equal(unpin(entry_version(word)), UNPIN_LAST);
+	assert_true(entry_pin_alone(&entry, word));
+	assert_int_equal(unpin(entry_version(word)), UNPIN_LAST);
+	entry_kill(&entry);
+	assert_false(entry_pin_alone(&entry, word));
+	assert_false(entry_pin_alone(&entry, entry_look(&entry)));
+	entry_fill(&entry, 1, NULL, 0);
+	entry_begin(&entry, ENTRY_LOADING, 0);
+	assert_false(entry_pin_alone(&entry, word));
+	assert_false(entry_pin_alone(&entry, entry_look(&entry)));
+	assert_is(ENTRY_LIVE, 0, ENTRY_LOADING);
+}
+
+static void test_a_first_look_at_a_value(void **state)
+{
+	uint64_t live, pinned, dead;
+
+	(void)state;
+	begin(1);
+	live = entry_look(&entry);
+	assert_ptr_equal(cache_index_value_first(&entry, live), value_of(1));
+	pin();
+	pinned = entry_look(&entry);
+	assert_null(cache_index_value_first(&entry, live));
+	assert_ptr_equal(cache_index_value_first(&entry, pinned), value_of(1));
+	hide();
+	assert_null(cache_index_value_first(&entry, pinned));
+	assert_null(cache_index_value_first(&entry, entry_look(&entry)));
+	unpin(entry_version(live));
+	dead = entry_look(&entry);
+	assert_null(cache_index_value_first(&entry, dead));
+	entry_returned(&entry);
+	dead = entry_look(&entry);
+	assert_null(cache_index_value_first(&entry, dead));
+	entry_fill(&entry, 2, value_of(2), WEIGHT);
+	entry_begin(&entry, 0, 0);
+	assert_null(cache_index_value_first(&entry, live));
+	assert_null(cache_index_value_first(&entry, dead));
+	assert_ptr_equal(cache_index_value_first(&entry, entry_look(&entry)),
+			 value_of(2));
+}
+
 /* What else happens to a word is no reason to look again. */
 static void test_other_pins_do_not_disturb_a_look(void **state)
 {
@@ -219,7 +282,7 @@ static void test_a_look_at_what_is_loaded_meanwhile(void **state)
 	ptr_store_release(&entry.value, value_of(1));
 	entry_loaded(&entry);
 	assert_ptr_equal(cache_index_value(&entry, word), value_of(1));
-	entry_hide(&entry);
+	hide();
 	assert_null(cache_index_value(&entry, word));
 }
 
@@ -236,7 +299,7 @@ static void test_what_departs(void **state)
 	assert_departed(1, 0);
 	pin();
 	pin();
-	entry_hide(&entry);
+	hide();
 	assert_int_equal(unpin(v), UNPIN_STAYS);
 	assert_null(departed.value);
 	assert_int_equal(unpin(v), UNPIN_DIED_RETURNS);
@@ -286,7 +349,7 @@ static void test_what_is_hidden_dies_with_its_last_pin(void **state)
 	entry_begin(&entry, 0, 0);
 	v = pin();
 	pin();
-	assert_int_equal(entry_pins(entry_hide(&entry)), 2);
+	assert_int_equal(entry_pins(hide()), 2);
 	assert_is(ENTRY_HIDDEN, 2, 0);
 	assert_int_equal(entry_kill(&entry), 0);
 	assert_int_equal(unpin(v), UNPIN_STAYS);
@@ -300,7 +363,7 @@ static void test_hiding_what_is_not_pinned_kills_it(void **state)
 {
 	(void)state;
 	entry_begin(&entry, 0, 0);
-	assert_int_equal(entry_pins(entry_hide(&entry)), 0);
+	assert_int_equal(entry_pins(hide()), 0);
 	assert_is(ENTRY_DEAD, 0, 0);
 }
 
@@ -336,7 +399,7 @@ static void test_what_dies_on_the_list_is_not_put_there_again(void **state)
 	entry_park(&entry);
 	assert_int_equal(unpin(v), UNPIN_RETURNS);
 	pin();
-	assert_true(entry_hide(&entry) & ENTRY_RETURNING);
+	assert_true(hide() & ENTRY_RETURNING);
 	assert_is(ENTRY_HIDDEN, 1, ENTRY_RETURNING);
 	assert_int_equal(unpin(v), UNPIN_DIED);
 	assert_int_equal(entry_state(entry_returned(&entry)), ENTRY_DEAD);
@@ -353,7 +416,7 @@ static void test_what_is_hidden_while_the_list_is_drained(void **state)
 	entry_park(&entry);
 	unpin(v);
 	pin();
-	entry_hide(&entry);
+	hide();
 	assert_int_equal(entry_state(entry_returned(&entry)), ENTRY_HIDDEN);
 	assert_int_equal(unpin(v), UNPIN_DIED_RETURNS);
 }
@@ -366,7 +429,7 @@ static void test_parked_and_hidden_is_hidden(void **state)
 	entry_begin(&entry, 0, 0);
 	v = pin();
 	entry_park(&entry);
-	entry_hide(&entry);
+	hide();
 	assert_is(ENTRY_HIDDEN, 1, 0);
 	assert_int_equal(unpin(v), UNPIN_DIED_RETURNS);
 }
@@ -381,7 +444,7 @@ static void test_loading(void **state)
 	v = pin();
 	assert_is(ENTRY_LIVE, 2, ENTRY_LOADING);
 	assert_int_equal(unpin(v), UNPIN_STAYS);
-	entry_hide(&entry);
+	hide();
 	assert_is(ENTRY_HIDDEN, 1, ENTRY_LOADING);
 	assert_int_equal(entry_pins(entry_loaded(&entry)), 1);
 	assert_is(ENTRY_HIDDEN, 1, 0);
@@ -392,11 +455,74 @@ static void test_there_is_a_most_of_pins(void **state)
 {
 	(void)state;
 	entry_begin(&entry, 0, 0);
-	u64_store_relaxed(&entry.word, entry_look(&entry) | ENTRY_PINS);
+	u64_store_relaxed(&entry.word, entry_look(&entry) | ENTRY_FULL);
 	assert_false(pins_with(entry_look(&entry)));
 	assert_int_equal(entry_version(entry_look(&entry)), 1);
 	assert_int_equal(unpin(1), UNPIN_STAYS);
 	assert_true(pins_with(entry_look(&entry)));
+}
+
+/* ---- open ones (E7) ---- */
+
+/* Opens it, as who pins it does. */
+static uint64_t open_it(void)
+{
+	do
+		assert_false(entry_look(&entry) & ENTRY_OPEN);
+	while (!entry_open(&entry, entry_look(&entry)));
+	return entry_look(&entry);
+}
+
+static void test_an_open_one_does_not_end(void **state)
+{
+	uint64_t v, word, before;
+
+	(void)state;
+	begin(1);
+	v = pin();
+	word = open_it();
+	assert_false(entry_open(&entry, word));
+	assert_false(entry_hide(&entry, &before));
+	assert_int_equal(unpin(v), UNPIN_LAST);
+	assert_int_equal(entry_kill(&entry), 0);
+	assert_false(entry_hide(&entry, &before));
+	assert_is(ENTRY_LIVE, 0, 0);
+	/* Closed, with a pin that stood elsewhere. */
+	assert_true(entry_close(&entry));
+	assert_false(entry_close(&entry));
+	word = entry_move_in(&entry);
+	assert_int_equal(word, entry_look(&entry));
+	assert_is(ENTRY_LIVE, 1, 0);
+	assert_int_equal(entry_kill(&entry), 0);
+	assert_int_equal(unpin(v), UNPIN_LAST);
+	assert_true(entry_kill(&entry) != 0);
+}
+
+/* What a pin in a slot depends on. */
+static void test_open_all_the_time(void **state)
+{
+	uint64_t v, word;
+
+	(void)state;
+	begin(1);
+	v = pin();
+	word = open_it();
+	pin();
+	assert_true(entry_stays_open(word, entry_look(&entry)));
+	assert_true(entry_close(&entry));
+	assert_false(entry_stays_open(word, entry_look(&entry)));
+	open_it();
+	assert_true(entry_stays_open(word, entry_look(&entry)));
+	assert_true(entry_close(&entry));
+	unpin(v);
+	unpin(v);
+	assert_true(entry_kill(&entry) != 0);
+	assert_false(entry_stays_open(word, entry_look(&entry)));
+	begin(2);
+	pin();
+	assert_false(entry_stays_open(word, entry_look(&entry)));
+	open_it();
+	assert_false(entry_stays_open(word, entry_look(&entry)));
 }
 
 /* ---- threads ---- */
@@ -498,7 +624,7 @@ static void *unpin_hidden(void *arg)
 		    PTHREAD_BARRIER_SERIAL_THREAD) {
 			entry_returned(&entry);
 			entry_begin(&entry, 0, THREADS);
-			entry_hide(&entry);
+			hide();
 		}
 	}
 	return NULL;
@@ -516,7 +642,7 @@ static void test_one_of_the_last_unpins_ends_it(void **state)
 	for (int i = 0; i < THREADS; i++)
 		u[i] = (struct unpinner){ &start, 0, &plain };
 	entry_begin(&entry, 0, THREADS);
-	entry_hide(&entry);
+	hide();
 	threads_start(&threads, THREADS, unpin_hidden, u, sizeof(*u));
 	assert_int_equal(threads_join(&threads), 0);
 	for (int i = 0; i < THREADS; i++)
@@ -536,6 +662,8 @@ int main(void)
 		entry_test(test_plain_unpins),
 		entry_test(test_what_ended_is_not_pinned),
 		entry_test(test_no_pin_of_what_was_used_again),
+		entry_test(test_a_first_pin_of_what_rests),
+		entry_test(test_a_first_look_at_a_value),
 		entry_test(test_other_pins_do_not_disturb_a_look),
 		entry_test(test_a_look_at_what_is_loaded_meanwhile),
 		entry_test(test_what_departs),
@@ -549,6 +677,8 @@ int main(void)
 		entry_test(test_parked_and_hidden_is_hidden),
 		entry_test(test_loading),
 		entry_test(test_there_is_a_most_of_pins),
+		entry_test(test_an_open_one_does_not_end),
+		entry_test(test_open_all_the_time),
 		entry_test(test_pin_against_use_again),
 		entry_test(test_one_of_the_last_unpins_ends_it),
 	};

@@ -11,7 +11,7 @@
 #include "cache_index.h"
 #include "fault_os.h"
 
-enum { MANY = 10000, READERS = 3, KNOWN = 50, CHAIN = 8 };
+enum { MANY = 10000, READERS = 3, KNOWN = 50, BEFORE = 500, CHAIN = 8 };
 
 static struct cache_index ix;
 static struct cache_entry entries[MANY];
@@ -88,7 +88,7 @@ static uint64_t key_of_bucket(uint32_t bucket, unsigned n)
 			return key;
 }
 
-/* All in that bucket; the last one comes first. */
+/* All in that bucket, in that order. */
 static void insert_chain(uint32_t bucket)
 {
 	for (unsigned i = 0; i < CHAIN; i++)
@@ -256,7 +256,7 @@ static void test_what_is_removed_still_leads_on(void **state)
 	first = cache_index_first(&ix, 0, &side);
 	second = cache_index_next(first, side);
 	third = cache_index_next(second, side);
-	assert_ptr_equal(third, &entries[CHAIN - 3]);
+	assert_ptr_equal(third, &entries[2]);
 	before = changes();
 	remove_and_kill(first);
 	remove_and_kill(second);
@@ -444,8 +444,8 @@ static void trap_end(void)
 static void insert_trapped_chain(void)
 {
 	trap_begin();
-	insert_chain(0);
 	insert(trap, key_of_bucket(0, CHAIN));
+	insert_chain(0);
 }
 
 static void nothing_happens(void)
@@ -508,7 +508,7 @@ static void test_found_in_another_life(void **state)
 static void remove_trap_and_next(void)
 {
 	remove_and_kill(trap);
-	remove_and_kill(&entries[CHAIN - 1]);
+	remove_and_kill(&entries[0]);
 }
 
 /* Removed, but not yet used again. */
@@ -518,9 +518,9 @@ static void test_a_look_up_on_what_was_removed(void **state)
 
 	(void)state;
 	insert_trapped_chain();
-	assert_ptr_equal(find_trapped(key_of_bucket(0, 0),
+	assert_ptr_equal(find_trapped(key_of_bucket(0, CHAIN - 1),
 				      remove_trap_and_next, &word),
-			 &entries[0]);
+			 &entries[CHAIN - 1]);
 	trap_end();
 }
 
@@ -561,8 +561,8 @@ static void test_splits_during_a_look_up(void **state)
 
 	(void)state;
 	trap_begin();
-	insert_chain_to_split();
 	insert(trap, key_of_bucket(0, CHAIN));
+	insert_chain_to_split();
 	assert_ptr_equal(find_trapped(entry_key(&entries[1]), split_twice,
 				      &word), &entries[1]);
 	for (unsigned i = 0; i < CHAIN; i++)
@@ -595,29 +595,54 @@ static void *look_for_known(void *arg)
 	return r->misses ? arg : NULL;
 }
 
-/* X2: they are in all the time, at the end of chains that are split, behind
+/* In its place, so that it stays before what came later; the old one is spare
+ * then, and used again at once. */
+static void replace_in_place(struct cache_entry **at,
+			     struct cache_entry **spare)
+{
+	struct cache_entry *old = *at;
+
+	begin(*spare, entry_key(old));
+	cache_index_replace(&ix, old, *spare);
+	require(entry_kill(old) != 0);
+	*at = *spare;
+	*spare = old;
+}
+
+/* X2: they are in all the time, in chains that are split, behind and before
  * entries that are used again and again. */
 static void test_no_false_miss_while_it_grows(void **state)
 {
 	struct atomic_u32 done = { 0 };
+	static struct cache_entry *before[BEFORE], *spare;
 	struct reader readers[READERS];
 	struct threads threads;
 
 	(void)state;
+	spare = &entries[MANY - 1];
+	for (uint64_t i = 0; i < BEFORE; i++) {
+		before[i] = &entries[KNOWN + i];
+		insert(before[i], KNOWN + i);
+	}
 	for (uint64_t i = 0; i < KNOWN; i++)
 		insert(&entries[i], i);
 	for (int i = 0; i < READERS; i++)
 		readers[i] = (struct reader){ .done = &done };
 	threads_start(&threads, READERS, look_for_known, readers,
 		      sizeof(*readers));
-	for (uint64_t i = KNOWN; i < MANY; i++) {
+	for (uint64_t i = KNOWN + BEFORE; i < MANY - 1; i++) {
+		uint64_t first = KNOWN + BEFORE;
+
 		insert(&entries[i], i);
-		for (uint64_t k = KNOWN; k < i && k < KNOWN + 3; k++) {
+		for (uint64_t k = first; k < i && k < first + 3; k++) {
 			remove_and_kill(&entries[k]);
 			insert(&entries[k], 3 * i + k + UINT32_MAX);
+			replace_in_place(&before[i % BEFORE], &spare);
 		}
 	}
-	for (uint64_t i = KNOWN; i < MANY; i++)
+	for (uint64_t i = 0; i < BEFORE; i++)
+		remove_and_kill(before[i]);
+	for (uint64_t i = KNOWN + BEFORE; i < MANY - 1; i++)
 		remove_and_kill(&entries[i]);
 	u32_store_release(&done, 1);
 	assert_int_equal(threads_join(&threads), 0);

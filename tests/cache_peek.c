@@ -7,6 +7,7 @@
 #include "caches.h"
 
 #include "cache.h"
+#include "rcu.h"
 
 enum {
 	KEYS = 8,
@@ -14,6 +15,7 @@ enum {
 	ROUNDS = 800,
 	SHORT_LIVED = 300,
 	MANY = 1000,
+	HITS = 200,
 };
 
 enum { PAGE_BYTES = 4096 };
@@ -65,6 +67,54 @@ static bool is_whole(void *page, char with)
 	const char *part = seg_page_part(page, 0);
 
 	return part && part[0] == with && part[PAGE_BYTES - 1] == with;
+}
+
+/* ---- a thread that ends in a section ---- */
+
+static pthread_key_t at_end;	/* made before anything is counted */
+
+struct ending {
+	struct scene *scene;
+	int first, second;
+};
+
+static void peek_at_the_end(void *arg)
+{
+	struct ending *e = arg;
+	void *page;
+
+	e->first = seg_cache_peek(e->scene->cache, 1, &page);
+	rcu_enter();	/* as the library does: it is registered again */
+	rcu_leave();
+	e->second = seg_cache_peek(e->scene->cache, 1, &page);
+}
+
+static void *end_inside(void *arg)
+{
+	struct ending *e = arg;
+	struct seg_pin pin;
+	void *page;
+
+	require(!pthread_setspecific(at_end, e));
+	require(!seg_cache_get(e->scene->cache, 1, &pin) && !seg_unpin(&pin));
+	seg_read_begin();
+	require(!seg_cache_peek(e->scene->cache, 1, &page));
+	return NULL;
+}
+
+static void test_who_ended_inside_is_outside(void **state)
+{
+	struct scene s = scene_begin(10);
+	struct ending e = { .scene = &s };
+	pthread_t thread;
+
+	(void)state;
+	put_page(&s, 1, 'a');
+	assert_int_equal(pthread_create(&thread, NULL, end_inside, &e), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(e.first, -EPERM);
+	assert_int_equal(e.second, -EPERM);
+	scene_end(&s);
 }
 
 static void test_where_it_is_allowed(void **state)
@@ -490,6 +540,58 @@ static void test_readers_come_and_go(void **state)
 	scene_end(&s);
 }
 
+/* More of them at once than have a slot of their own. */
+struct hitter {
+	struct scene *scene;
+	pthread_barrier_t *all;
+};
+
+static void *hit_in_each_way(void *arg)
+{
+	struct hitter *h = arg;
+	struct seg_cache *c = h->scene->cache;
+	struct seg_pin pin, again;
+	void *page;
+	int ret = 0;
+
+	counter_slot();
+	pthread_barrier_wait(h->all);
+	for (int i = 0; i < HITS; i++) {
+		seg_read_begin();
+		ret |= seg_cache_peek(c, 1, &page) ||
+		       !is_whole(page, 'a');
+		seg_read_end();
+		ret |= seg_cache_peek(c, 1, &page) != -EPERM;
+		ret |= seg_cache_get(c, 1, &pin);
+		again = pin;
+		ret |= seg_unpin(&pin) || seg_pin_again(&again, &again) ||
+		       seg_unpin(&again);
+	}
+	pthread_barrier_wait(h->all);
+	return ret ? arg : NULL;
+}
+
+static void test_many_threads_hit(void **state)
+{
+	struct scene s = scene_begin(4);
+	struct threads threads;
+	pthread_barrier_t all;
+	struct hitter h = { &s, &all };
+
+	(void)state;
+	pthread_barrier_init(&all, NULL, TESTING_MAX_THREADS);
+	put_page(&s, 1, 'a');
+	threads_start(&threads, TESTING_MAX_THREADS, hit_in_each_way, &h, 0);
+	assert_int_equal(threads_join(&threads), 0);
+	assert_int_equal(cache_stats(s.cache).hits_total,
+			 3 * HITS * TESTING_MAX_THREADS);
+	assert_int_equal(cache_stats(s.cache).misses_total, 0);
+	assert_int_equal(cache_stats(s.cache).pinned_weight, 0);
+	assert_int_equal(cache_stats(s.cache).weight, PAGE_BYTES);
+	pthread_barrier_destroy(&all);
+	scene_end(&s);
+}
+
 /* ---- what is used stays ---- */
 
 static bool peek_hits(struct seg_cache *c, uint64_t key)
@@ -567,6 +669,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_where_it_is_allowed),
+		cmocka_unit_test(test_who_ended_inside_is_outside),
 		cmocka_unit_test(test_what_is_being_loaded_is_not_there),
 		cmocka_unit_test(test_readable_until_the_end_of_the_section),
 		cmocka_unit_test(test_changes_inside_a_section),
@@ -576,8 +679,10 @@ int main(void)
 		cmocka_unit_test(test_take_waits_for_readers),
 		cmocka_unit_test(test_nothing_torn_is_read),
 		cmocka_unit_test(test_readers_come_and_go),
+		cmocka_unit_test(test_many_threads_hit),
 		cmocka_unit_test(test_a_hit_of_any_kind_lets_it_stay),
 	};
 
+	require(!pthread_key_create(&at_end, peek_at_the_end));
 	return run_group(tests);
 }

@@ -119,7 +119,7 @@ static void test_what_is_wrong(void **state)
 	assert_int_equal(seg_pin_again(NULL, &pin), -EINVAL);
 	assert_int_equal(seg_pin_again(&last, NULL), -EINVAL);
 	assert_int_equal(seg_pin_again(&none, &pin), -EINVAL);
-	u64_store_relaxed(&e->word, word | ENTRY_PINS);
+	u64_store_relaxed(&e->word, word | ENTRY_FULL);
 	assert_int_equal(seg_pin_again(&last, &pin), -ENOENT);
 	u64_store_relaxed(&e->word, word);
 	box_end(box);

@@ -276,7 +276,7 @@ static void test_the_most_pins_of_an_entry(void **state)
 	uint64_t word = u64_load_relaxed(&e->word);
 
 	(void)state;
-	u64_store_relaxed(&e->word, word | ENTRY_PINS);
+	u64_store_relaxed(&e->word, word | ENTRY_FULL);
 	assert_int_equal(seg_cache_get(box->cache, 1, &other), -ENOENT);
 	assert_int_equal(seg_cache_get_or_load(box->cache, 1, never_load, NULL,
 					       0, &other), -EOVERFLOW);

@@ -75,9 +75,13 @@ static void evict_one(void)
 
 static void insert(uint64_t key, uint64_t weight)
 {
+	const char *place;
+
 	while (held + weight > max_weight)
 		evict_one();
-	cache_policy_expect(&policy, key * 4096);
+	place = cache_policy_place(&policy, key * 4096);
+	assert_true(!place || (size_t)(place - (char *)policy.ghost.bucket) <
+				      cache_policy_bytes(&policy));
 	cache_policy_insert(&policy, fill(key, key * 4096, weight));
 	in[key] = true;
 	held += weight;

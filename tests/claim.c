@@ -344,14 +344,14 @@ static void set_inside(uint32_t inside)
 	u32_store_release(&own_stash()->section.inside, inside);
 }
 
-/* What is left of stash_park(), for who has looked at the generation. */
+/* What is left of a release, for who has looked at the generation. */
 static void store_late(void *segment, uint64_t seen)
 {
 	struct stash *st = own_stash();
 	struct magazine *m = &st->magazine[0];
 	struct atomic_u64 *at = generation_at(segment);
 
-	stash_push(m, u32_load_relaxed(&m->count), segment, at);
+	stash_push(st, m, u32_load_relaxed(&m->top), segment, at);
 	u64_store_relaxed(at, seen + 1);
 	u64_store_relaxed(&m->releases, u64_load_relaxed(&m->releases) + 1);
 	set_inside(0);

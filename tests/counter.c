@@ -40,6 +40,7 @@ static void test_threads_add_together(void **state)
 struct owner {
 	sem_t *ready, *go;
 	unsigned slot;
+	uint32_t place;
 	struct atomic_u64 *figures;	/* COUNTER_SLOTS */
 };
 
@@ -48,6 +49,7 @@ static void *own_a_slot(void *arg)
 	struct owner *o = arg;
 
 	o->slot = counter_slot();
+	o->place = counter_place();
 	for (int i = 0; i < 1000; i++)
 		counter_bump(&o->figures[o->slot], o->slot, 3);
 	sem_post(o->ready);
@@ -69,7 +71,7 @@ static void test_owners_are_alone_and_nothing_is_lost(void **state)
 	sem_init(&ready, 0, 0);
 	sem_init(&go, 0, 0);
 	for (int i = 0; i < TESTING_MAX_THREADS; i++)
-		owners[i] = (struct owner){ &ready, &go, 0, figures };
+		owners[i] = (struct owner){ &ready, &go, 0, 0, figures };
 	threads_start(&threads, TESTING_MAX_THREADS, own_a_slot, owners,
 		      sizeof(*owners));
 	for (int i = 0; i < TESTING_MAX_THREADS; i++)
@@ -80,6 +82,9 @@ static void test_owners_are_alone_and_nothing_is_lost(void **state)
 	for (int i = 0; i < TESTING_MAX_THREADS; i++) {
 		assert_true(owners[i].slot < counter_slots());
 		seen[owners[i].slot]++;
+		assert_int_equal(owners[i].place,
+				 owners[i].slot >= COUNTER_OWNERS ? 0 :
+				 counter_place_of(owners[i].slot));
 	}
 	for (unsigned i = 0; i < COUNTER_SLOTS; i++) {
 		assert_true(i >= COUNTER_OWNERS || seen[i] <= 1);
@@ -89,6 +94,21 @@ static void test_owners_are_alone_and_nothing_is_lost(void **state)
 	assert_true(counter_slots() <= COUNTER_SLOTS);
 	sem_destroy(&ready);
 	sem_destroy(&go);
+}
+
+/* Where places lead. */
+static void test_places(void **state)
+{
+	static char array[COUNTER_SLOTS][COUNTER_PLACE_BYTES];
+
+	(void)state;
+	for (unsigned i = 0; i < COUNTER_SLOTS; i++) {
+		assert_true(counter_place_of(i) & COUNTER_PLACED);
+		assert_ptr_equal(counter_at(array, counter_place_of(i)),
+				 array[i]);
+	}
+	counter_slot();
+	assert_int_equal(counter_place(), counter_place_of(counter_slot()));
 }
 
 static void *slot_of(void *ret_slot)
@@ -119,7 +139,7 @@ static void test_stripes_are_in_range(void **state)
 	(void)state;
 	assert_int_equal(counter_stripe(1), 0);
 	assert_true(counter_stripe(COUNTER_STRIPES) < COUNTER_STRIPES);
-	assert_int_equal(counter_slot(), counter_thread - 1);
+	assert_int_equal(counter_slot(), counter_thread.number - 1);
 }
 
 static void test_a_gauge_remembers_its_peak(void **state)
@@ -166,6 +186,7 @@ int main(void)
 		cmocka_unit_test(test_each_add_counts),
 		cmocka_unit_test(test_threads_add_together),
 		cmocka_unit_test(test_owners_are_alone_and_nothing_is_lost),
+		cmocka_unit_test(test_places),
 		cmocka_unit_test(test_a_slot_is_given_back),
 		cmocka_unit_test(test_stripes_are_in_range),
 		cmocka_unit_test(test_a_gauge_remembers_its_peak),

@@ -279,7 +279,8 @@ void machine_run_at(int node)
 	unsigned cpu = 0;
 
 	while (atomic_load(&m.node_of_cpu[cpu]) != node)
-		cpu++;
+		if (++cpu == MACHINE_CPUS)
+			abort();	/* it has none */
 	machine_run_on(cpu);
 }
 

@@ -22,7 +22,7 @@ static uint64_t parked_at_once(void)
 
 static uint32_t parked(void)
 {
-	return u32_load_relaxed(&magazine(pool)->count);
+	return stash_count(stash_of(&pool->allocator.stashes), 0);
 }
 
 static int hold_one(void)
@@ -200,6 +200,52 @@ static void test_strict_ones_are_near(void **state)
 	end_pool(strict);
 }
 
+static int begin_alone(void **state)
+{
+	(void)state;
+	machine_begin(places, 1);
+	return begin_here(place_options(NULL));
+}
+
+static struct stash *stash_as_if_alone(void)
+{
+	return stash_of_one_node(&pool->allocator.stashes);
+}
+
+/* While there is one node nothing is. */
+static void hold_unplaced(void)
+{
+	require((held[count++] = seg_alloc(pool, 1)) != NULL);
+}
+
+/* A thread that took what lies on another node asks where its own do, too. */
+static void test_a_second_node_comes(void **state)
+{
+	uint32_t here;
+
+	(void)state;
+	for (int i = 0; i < SOME; i++)
+		hold_unplaced();
+	require(stash_as_if_alone() && parked() > 0);
+	while (parked())
+		hold_unplaced();
+	set_allowed(pool, 2, true);
+	machine_put_cpu(1, 2);
+	machine_run_at(2);
+	hold_unplaced();
+	assert_int_equal(node_of(pool, held[count - 1]), 2);
+	assert_null(stash_as_if_alone());
+	hold_one();
+	here = parked();
+	require(here > 0);
+	assert_int_equal(node_of(pool, held[0]), 0);
+	assert_int_equal(seg_release(pool, held[0]), 0);
+	held[0] = held[--count];
+	assert_int_equal(parked(), here);
+	release_last();
+	assert_int_equal(parked(), here + 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -212,6 +258,8 @@ int main(void)
 		TEST(test_its_node_was_away),
 		TEST(test_other_policies),
 		TEST(test_strict_ones_are_near),
+		cmocka_unit_test_setup_teardown(test_a_second_node_comes,
+						begin_alone, end),
 	};
 
 	return run_group(tests);

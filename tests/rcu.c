@@ -188,6 +188,206 @@ static void test_threads_come_and_go(void **state)
 	}
 }
 
+/* ---- sections of the application's ---- */
+
+static void assert_outside(void)
+{
+	assert_false(rcu_inside());
+	assert_int_equal(rcu_place(), 0);
+}
+
+static void assert_inside_a_place(void)
+{
+	assert_true(rcu_inside());
+	assert_int_equal(rcu_place(), counter_place_of(counter_slot()));
+}
+
+static void test_the_applications_sections_nest(void **state)
+{
+	(void)state;
+	counter_slot();
+	for (int round = 0; round < 3; round++) {
+		assert_outside();
+		rcu_begin();
+		assert_inside_a_place();
+		rcu_begin();
+		rcu_begin();
+		rcu_end();
+		assert_inside_a_place();
+		rcu_end();
+		assert_inside_a_place();
+		rcu_end();
+	}
+	assert_outside();
+}
+
+/* Whichever of two sections ends first, the other one goes on. */
+static void test_sections_of_both_kinds_overlap(void **state)
+{
+	(void)state;
+	rcu_enter();
+	assert_int_equal(rcu_place(), 0);
+	rcu_begin();
+	assert_inside_a_place();
+	rcu_leave();
+	assert_inside_a_place();
+	rcu_enter();
+	rcu_end();
+	assert_int_equal(rcu_place(), 0);
+	assert_true(rcu_inside());
+	rcu_leave();
+	assert_outside();
+}
+
+static void test_an_end_without_a_begin_does_nothing(void **state)
+{
+	(void)state;
+	rcu_end();
+	assert_outside();
+	rcu_enter();
+	rcu_end();
+	assert_true(rcu_inside());
+	rcu_leave();
+	rcu_begin();
+	rcu_end();
+	rcu_end();
+	assert_outside();
+	/* One that somebody else has ended. */
+	rcu_begin();
+	rcu_leave();
+	rcu_end();
+	assert_outside();
+	rcu_begin();
+	assert_inside_a_place();
+	rcu_end();
+	assert_outside();
+}
+
+static void *get_a_place_inside(void *arg)
+{
+	bool before, after, next;
+
+	rcu_begin();
+	before = rcu_place() == 0;
+	counter_slot();
+	after = rcu_place() == 0;
+	rcu_end();
+	rcu_begin();
+	next = rcu_place() == counter_place();
+	rcu_end();
+	return before && after && next && counter_place() ? NULL : arg;
+}
+
+/* It is for the next section. */
+static void test_a_place_that_comes_inside(void **state)
+{
+	struct threads t;
+	int arg;
+
+	(void)state;
+	threads_start(&t, 1, get_a_place_inside, &arg, 0);
+	assert_int_equal(threads_join(&t), 0);
+}
+
+struct ending {
+	pthread_key_t key;
+	bool again;		/* liburcu and counter.c have let go of it */
+	bool right;
+};
+
+/* The thread has ended in a section, and goes on when all that has its end to
+ * see to has done so. */
+static void go_on(void *arg)
+{
+	struct ending *e = arg;
+	bool *ret_right = &e->right;
+
+	if (!e->again) {
+		e->again = !pthread_setspecific(e->key, e);
+		return;
+	}
+	*ret_right = !rcu_inside();
+	rcu_begin();
+	*ret_right &= rcu_inside() && rcu_place() == 0;
+	rcu_begin();
+	rcu_end();
+	*ret_right &= rcu_inside();
+	rcu_end();
+	*ret_right &= !rcu_inside();
+	/* The sections that it ended in are not counted any more. */
+	rcu_enter();
+	rcu_end();
+	*ret_right &= rcu_inside();
+	rcu_leave();
+	counter_slot();
+	*ret_right &= rcu_place() == 0;
+	rcu_begin();
+	*ret_right &= rcu_place() == counter_place();
+	rcu_end();
+}
+
+static void *end_inside(void *arg)
+{
+	struct ending *e = arg;
+
+	counter_slot();
+	rcu_begin();
+	rcu_begin();
+	return pthread_setspecific(e->key, e) ? arg : NULL;
+}
+
+static void test_a_thread_that_ends_inside(void **state)
+{
+	struct ending e = { .right = false };
+	struct threads t;
+
+	(void)state;
+	assert_int_equal(pthread_key_create(&e.key, go_on), 0);
+	threads_start(&t, 1, end_inside, &e, 0);
+	assert_int_equal(threads_join(&t), 0);
+	assert_true(e.right);
+	rcu_wait_for_readers();
+	pthread_key_delete(e.key);
+}
+
+/* A grace period waits for the application's sections as for others. */
+static void *begin_when_told(void *arg)
+{
+	struct reader *r = arg;
+
+	for (int round = 0; round < 2; round++) {
+		rcu_begin();
+		sem_post(&r->inside);
+		wait_for(&r->outer);
+		r->left = round == 1;
+		rcu_end();
+	}
+	return NULL;
+}
+
+static void test_grace_period_waits_for_the_application(void **state)
+{
+	struct reader r = { .left = false };
+	struct waiter waiter = { .reader = &r };
+
+	(void)state;
+	sem_init(&r.inside, 0, 0);
+	sem_init(&r.outer, 0, 0);
+	sem_init(&waiter.done, 0, 0);
+	pthread_create(&r.thread, NULL, begin_when_told, &r);
+	wait_for(&r.inside);
+	sem_post(&r.outer);
+	/* The second one began without a call, where that may be. */
+	wait_for(&r.inside);
+	pthread_create(&waiter.thread, NULL, wait_for_readers, &waiter);
+	assert_false(happens_soon(&waiter.done));
+	sem_post(&r.outer);
+	wait_for(&waiter.done);
+	assert_true(waiter.reader_had_left);
+	pthread_join(waiter.thread, NULL);
+	pthread_join(r.thread, NULL);
+}
+
 static pid_t fork_with_handlers(void)
 {
 	pid_t child;
@@ -237,6 +437,12 @@ int main(void)
 			test_grace_period_waits_for_the_outermost_leave),
 		cmocka_unit_test(test_no_reader_sees_what_was_reclaimed),
 		cmocka_unit_test(test_threads_come_and_go),
+		cmocka_unit_test(test_the_applications_sections_nest),
+		cmocka_unit_test(test_sections_of_both_kinds_overlap),
+		cmocka_unit_test(test_an_end_without_a_begin_does_nothing),
+		cmocka_unit_test(test_a_place_that_comes_inside),
+		cmocka_unit_test(test_a_thread_that_ends_inside),
+		cmocka_unit_test(test_grace_period_waits_for_the_application),
 		cmocka_unit_test(
 			test_child_does_not_wait_for_the_parents_readers),
 	};

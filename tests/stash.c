@@ -13,24 +13,22 @@ static void test_the_last_one_comes_first(void **state)
 {
 	struct seg_budget *b = new_budget(64 * MIB);
 	struct seg_pool *pool = make_pool(b);
-	struct magazine *m;
 	uint32_t count;
 
 	(void)state;
 	fill(pool, 2, 5);
-	m = own_magazine(pool, 2);
-	count = u32_load_relaxed(&m->count);
+	count = own_count(pool, 2);
 	assert_true(count > 3);
 	assert_int_equal(figures(pool, 2).cached, count);
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(seg_release(pool, held[i]), 0);
-	assert_int_equal(u32_load_relaxed(&m->count), count + 3);
+	assert_int_equal(own_count(pool, 2), count + 3);
 	assert_int_equal(figures(pool, 2).cached, count + 3);
 	assert_int_equal(figures(pool, SEG_ALL).cached, count + 3);
 	assert_figures(pool, 2);
 	for (int i = 3; i > 0; i--)
 		assert_ptr_equal(seg_alloc(pool, slice_of(2)), held[i - 1]);
-	assert_int_equal(u32_load_relaxed(&m->count), count);
+	assert_int_equal(own_count(pool, 2), count);
 	empty(pool, 5);
 	end_both(pool, b);
 }
@@ -61,6 +59,177 @@ static void test_a_handle_is_stale_in_a_stash(void **state)
 	end_both(pool, b);
 }
 
+static unsigned fresh_ones(struct seg_pool *pool)
+{
+	const struct parked *place = stash_place(own_stash(pool), 0);
+	unsigned fresh = 0;
+
+	for (uint32_t i = 1; i <= own_count(pool, 0); i++)
+		fresh += place[i].out == PARKED_FRESH;
+	return fresh;
+}
+
+/* ------------------------------------------------------ the last hand-out */
+
+/* What stands above the top. */
+static void *last_out(struct seg_pool *pool)
+{
+	struct stash *st = own_stash(pool);
+
+	return stash_place(st, u32_load_relaxed(&st->last->top))[1].segment;
+}
+
+/* So that a segment is the last one that the stash handed out. */
+static char *take_last(struct seg_pool *pool)
+{
+	char *segment;
+
+	use_once(pool);
+	segment = seg_alloc(pool, 1);
+	assert_ptr_equal(last_out(pool), segment);
+	return segment;
+}
+
+/* The last one was the lowest, so it stays above the top when others empty the
+ * stash.  How many are held. */
+static unsigned take_all_parked(struct seg_pool *pool)
+{
+	unsigned n = 0;
+
+	do
+		require(n < MOST && (held[n++] = seg_alloc(pool, 1)));
+	while (n < 2 || own_count(pool, 0));
+	return n;
+}
+
+/* Its region is unmapped, and what was written of its slices with it. */
+static void test_what_was_parked_is_no_hand_out(void **state)
+{
+	struct seg_budget *b = new_budget(64 * MIB);
+	struct seg_pool *pool = make_pool(b);
+	unsigned n = take_all_parked(pool);
+	void *first = held[0];
+
+	(void)state;
+	assert_int_equal(seg_release(pool, first), 0);
+	held[0] = held[--n];
+	empty(pool, n);
+	assert_int_equal(seg_pool_trim(pool, NULL), 0);
+	assert_int_equal(figures(pool, SEG_ALL).regions, 0);
+	assert_ptr_equal(last_out(pool), first);
+	assert_int_equal(seg_release(pool, first), -ESTALE);
+	assert_int_equal(own_count(pool, 0), 0);
+	end_both(pool, b);
+}
+
+static void test_the_last_ends_once(void **state)
+{
+	struct seg_budget *b = new_budget(64 * MIB);
+	struct seg_pool *pool = make_pool(b);
+	char *last = take_last(pool);
+
+	(void)state;
+	assert_int_equal(seg_release(pool, last + 64), -EINVAL);
+	assert_int_equal(seg_release(pool, last), 0);
+	assert_int_equal(seg_release(pool, last), -ESTALE);
+	assert_figures(pool, 0);
+	assert_int_equal(seg_pool_trim(pool, NULL), 0);
+	assert_int_equal(figures(pool, SEG_ALL).regions, 0);
+	assert_int_equal(seg_release(pool, last), -ESTALE);
+	assert_int_equal(figures(pool, SEG_ALL).misuses_total, 3);
+	assert_figures(pool, 0);
+	end_both(pool, b);
+}
+
+struct other_use {
+	struct seg_pool *pool;
+	void *segment;
+};
+
+/* The thread ends its hand-out, and has the same slice itself then: at the
+ * limit at the latest. */
+static void release_and_have(void *arg)
+{
+	struct other_use *use = arg;
+	void *segment[MOST];
+	unsigned n = 0;
+
+	require(!seg_release(use->pool, use->segment));
+	do
+		require(n < MOST && (segment[n] = seg_alloc(use->pool, 1)));
+	while (segment[n++] != use->segment);
+	while (--n > 0)
+		require(!seg_release(use->pool, segment[n - 1]));
+}
+
+/* Nor what is beside it; it is the first that was never handed out. */
+static void test_beside_the_last(void **state)
+{
+	struct seg_budget *b = new_budget(64 * MIB);
+	struct seg_pool *pool = make_pool(b);
+	char *fresh;
+
+	(void)state;
+	fill(pool, 0, 2);
+	require(fresh_ones(pool) > 0);
+	fresh = seg_alloc(pool, 1);
+	assert_ptr_equal(last_out(pool), fresh);
+	for (int beside = 1; beside < 64; beside++)
+		assert_int_equal(seg_release(pool, fresh + beside), -EINVAL);
+	assert_int_equal(seg_release(pool, fresh), 0);
+	empty(pool, 2);
+	assert_figures(pool, 0);
+	end_both(pool, b);
+}
+
+/* It is what it was by its address only: no more this thread's to park. */
+static void test_the_last_is_another_ones_by_now(void **state)
+{
+	struct seg_budget *b = new_budget(4 * MIB);
+	struct seg_pool *pool = make_pool(b);
+	struct other_use use = { pool, NULL };
+	struct seg_handle before, now;
+	struct atomic_u64 *generation;
+	struct actor other;
+	unsigned n = take_all_parked(pool);
+
+	(void)state;
+	use.segment = held[--n];
+	assert_int_equal(seg_handle_of(pool, use.segment, &before), 0);
+	actor_begin(&other);
+	actor_do(&other, release_and_have, &use);
+	assert_ptr_equal(last_out(pool), use.segment);
+	assert_figures(pool, n + 1);
+	assert_int_equal(seg_handle_of(pool, use.segment, &now), 0);
+	assert_true(now.generation > before.generation);
+	assert_int_equal(seg_release(pool, use.segment), 0);
+	generation = stash_place(own_stash(pool), 0)[1].generation;
+	assert_true(u64_load_relaxed(generation) == now.generation + 1);
+	assert_figures(pool, n);
+	empty(pool, n);
+	assert_int_equal(figures(pool, SEG_ALL).misuses_total, 0);
+	actor_end(&other);
+	end_both(pool, b);
+}
+
+/* What the keeper took the room away for is not parked. */
+static void test_the_last_needs_room(void **state)
+{
+	struct seg_budget *b = new_budget(64 * MIB);
+	struct seg_pool *pool = make_pool_with((struct seg_pool_options){
+		.budget = b, .decay_ms = 40 });
+	unsigned n = take_all_parked(pool);
+
+	(void)state;
+	wait_until(room_bytes(pool) == 0);
+	assert_ptr_equal(last_out(pool), held[n - 1]);
+	assert_int_equal(seg_release(pool, held[--n]), 0);
+	assert_true(own_count(pool, 0) <= own_magazine(pool, 0)->room);
+	empty(pool, n);
+	assert_figures(pool, 0);
+	end_both(pool, b);
+}
+
 /* -------------------------------------------------------------------- room */
 
 static void test_room_doubles(void **state)
@@ -77,8 +246,7 @@ static void test_room_doubles(void **state)
 		room = own_magazine(pool, 0)->room;
 		assert_true(room == last ||
 			    room == (last ? 2 * last : STASH_ROOM_FIRST));
-		assert_true(u32_load_relaxed(&own_magazine(pool, 0)->count) <=
-			    room);
+		assert_true(own_count(pool, 0) <= room);
 		last = room;
 		seen |= room;
 	}
@@ -155,21 +323,11 @@ static bool is_all(const char *bytes, size_t n, char value)
 	return bytes[0] == value && !memcmp(bytes, bytes + 1, n - 1);
 }
 
-static unsigned fresh_ones(const struct magazine *m)
-{
-	unsigned fresh = 0;
-
-	for (uint32_t i = 0; i < u32_load_relaxed(&m->count); i++)
-		fresh += m->parked[i].segment & PARKED_FRESH;
-	return fresh;
-}
-
 /* What was never handed out stays that, to and fro. */
 static void test_fresh_slices_stay_fresh(void **state)
 {
 	struct seg_budget *b = new_budget(64 * MIB);
 	struct seg_pool *pool = make_pool(b);
-	struct magazine *m;
 
 	(void)state;
 	/* In the second life of a region's struct, too. */
@@ -178,15 +336,14 @@ static void test_fresh_slices_stay_fresh(void **state)
 	for (unsigned round = 0; round < 3; round++) {
 		held[2 * round] = seg_alloc(pool, 1);
 		held[2 * round + 1] = seg_alloc(pool, 1);
-		m = own_magazine(pool, 0);
-		assert_true(u32_load_relaxed(&m->count) > 0);
-		assert_int_equal(fresh_ones(m), u32_load_relaxed(&m->count));
+		assert_true(own_count(pool, 0) > 0);
+		assert_int_equal(fresh_ones(pool), own_count(pool, 0));
 		gather_own(&pool->allocator);
-		assert_int_equal(u32_load_relaxed(&m->count), 0);
+		assert_int_equal(own_count(pool, 0), 0);
 	}
 	assert_figures(pool, 6);
 	empty(pool, 6);
-	assert_int_equal(fresh_ones(m), 0);
+	assert_int_equal(fresh_ones(pool), 0);
 	end_both(pool, b);
 }
 
@@ -201,7 +358,7 @@ static void test_zeroed_ones_from_a_stash(void **state)
 	use_once(pool);
 	fill(pool, 0, 40);
 	/* Not even written to: it is not in memory yet. */
-	assert_true(fresh_ones(own_magazine(pool, 0)) > 0);
+	assert_true(fresh_ones(pool) > 0);
 	segment = seg_alloc_zeroed(pool, 1);
 	if (!emulated("which pages are in memory")) {
 		assert_int_equal(mincore(segment, SEG_MIN_BYTES, &in_core), 0);
@@ -247,6 +404,32 @@ static void test_it_is_emptied_from_outside(void **state)
 		assert_figures(pool, 0);
 	}
 	actor_end(&other);
+	end_both(pool, b);
+}
+
+/* Somebody else had closed it when its thread ended. */
+static void test_what_an_ended_thread_left_is_the_next_ones(void **state)
+{
+	struct seg_budget *b = new_budget(64 * MIB);
+	struct seg_pool *pool = make_pool(b);
+	struct stash *st;
+	struct actor other;
+	uint64_t left;
+
+	(void)state;
+	actor_begin(&other);
+	actor_do(&other, use_classes, pool);
+	left = figures(pool, SEG_ALL).cached;
+	assert_true(left >= SEG_CLASSES);
+	st = stash_at(&pool->allocator.stashes, 1);
+	u32_store_seq_cst(&st->closed, 1);
+	actor_end(&other);
+	u32_store_seq_cst(&st->closed, 0);
+	assert_int_equal(figures(pool, SEG_ALL).cached, left);
+	use_once(pool);
+	assert_ptr_equal(own_stash(pool), st);
+	assert_true(figures(pool, SEG_ALL).cached >= left);
+	assert_figures(pool, 0);
 	end_both(pool, b);
 }
 
@@ -477,12 +660,19 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_last_one_comes_first),
 		cmocka_unit_test(test_a_handle_is_stale_in_a_stash),
+		cmocka_unit_test(test_what_was_parked_is_no_hand_out),
+		cmocka_unit_test(test_the_last_ends_once),
+		cmocka_unit_test(test_the_last_is_another_ones_by_now),
+		cmocka_unit_test(test_beside_the_last),
+		cmocka_unit_test(test_the_last_needs_room),
 		cmocka_unit_test(test_room_doubles),
 		cmocka_unit_test(test_room_is_a_share_of_the_limit),
 		cmocka_unit_test(test_room_is_dropped_when_idle),
 		cmocka_unit_test(test_fresh_slices_stay_fresh),
 		cmocka_unit_test(test_zeroed_ones_from_a_stash),
 		cmocka_unit_test(test_it_is_emptied_from_outside),
+		cmocka_unit_test(
+			test_what_an_ended_thread_left_is_the_next_ones),
 		cmocka_unit_test(test_it_is_emptied_at_the_limit),
 		cmocka_unit_test(test_it_is_emptied_when_somebody_waits),
 		cmocka_unit_test(test_nobody_is_woken_for_nothing),

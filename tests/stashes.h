@@ -21,6 +21,11 @@ static inline struct magazine *own_magazine(struct seg_pool *pool, int c)
 	return &own_stash(pool)->magazine[c];
 }
 
+static inline uint32_t own_count(struct seg_pool *pool, int c)
+{
+	return stash_count(own_stash(pool), c);
+}
+
 static inline uint64_t room_bytes(struct seg_pool *pool)
 {
 	return u64_load_relaxed(&pool->allocator.stashes.room_bytes);

@@ -174,7 +174,7 @@ static void check_slots(void)
 	explore_check(records(s->records, made) + records(s->retired, made) +
 		      records(s->sent, made) + cache->index.entries == made);
 	explore_check(deferred(s->retired) ==
-		      u64_load_relaxed(&cache->deferred));
+		      cache_deferred(cache));
 }
 
 void caches_close(void)

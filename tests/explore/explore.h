@@ -178,6 +178,7 @@ extern const struct explore_scenario explore_cache_leave[];
 extern const struct explore_scenario explore_cache_load[];
 extern const struct explore_scenario explore_cache_migrate[];
 extern const struct explore_scenario explore_reclaim[];
+extern const struct explore_scenario explore_pin_slots[];
 extern const struct explore_scenario explore_pin_tags[];
 extern const struct explore_scenario explore_section[];
 extern const struct explore_scenario explore_stash[];

@@ -22,6 +22,9 @@
 #define GATE_SPINS 1
 #define CACHE_BATCH_LEAST 1
 #define SLOTS_CHUNK_FIRST 3
+#define PIN_SLOTS 2
+#define BARRIER_PINS 0
+#define OPEN_PINS 0
 #define SECTION_LOOKS 2
 #define STASH_MOST 4
 #define STASH_BATCH 4
@@ -37,10 +40,10 @@ unsigned explore_thread(void);
 /* lib/thread_slots.h: one slot, and a pointer of each fiber's. */
 void *explore_thread_slot(unsigned slot);
 
-/* For lib/counter.h: thread 0 owns its counts, the others share theirs. */
-#define explore_slot() (explore_thread() ? 1u : 0u)
-#define explore_slots() 2u
-#define explore_owns(slot) ((slot) == 0)
+/* For lib/counter.h: threads 0 and 1 own their counts, the others share. */
+#define explore_slot() (explore_thread() < 2 ? explore_thread() : 2u)
+#define explore_slots() 3u
+#define explore_owns(slot) ((slot) < 2)
 
 /* Bits, so that the halves of an order can be asked for. */
 enum explore_order {

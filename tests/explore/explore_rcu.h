@@ -14,6 +14,11 @@ void rcu_leave(void);
 bool rcu_inside(void);
 void rcu_wait_for_readers(void);
 
+/* The application's; the words that the library counts them in would be all
+ * fibers' in one. */
+#define rcu_begin() rcu_enter()
+#define rcu_end() (rcu_inside() ? rcu_leave() : (void)0)
+#define rcu_place() (rcu_inside() ? counter_place() : 0)
 
 static inline void rcu_before_fork(void)
 {

@@ -127,11 +127,12 @@ void indexes_find(uint64_t key)
 	explore_check(indexes_get(key));
 }
 
+/* As peek_at_once() in cache_get.c. */
 void indexes_peek(uint64_t key)
 {
 	uint64_t word;
 	struct cache_entry *e = cache_index_find_first(&the_index, key, &word);
-	void *value = e ? cache_index_value(e, word) : NULL;
+	void *value = e ? cache_index_value_first(e, word) : NULL;
 
 	explore_check(!value ||
 		      value == value_of(key, entry_version(word)));

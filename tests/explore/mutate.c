@@ -81,6 +81,8 @@ static const struct {
 	{ "counter.h", "gauge_peak" },
 	{ "cache.h", "cache_count" },
 	{ "cache.h", "cache_mark" },
+	{ "cache.h", "cache_mark_in" },
+	{ "cache.h", "cache_note_eviction" },
 	{ "cache_policy.c", "take_mark" },
 	{ "cache_policy.c", "cache_policy_succeed" },
 	{ "reclaim.c", "reclaim_ask" },

@@ -29,6 +29,8 @@ static void get_or_evict(unsigned thread)
 
 static const struct explore_twin evict_twins[] = {
 	EXPLORE_TWIN("check, then pin", SPLIT, "entry_pin", "cas"),
+	EXPLORE_TWIN("check, then pin alone", SPLIT, "entry_pin_alone", "cas"),
+	EXPLORE_TWIN("blind pin", BLIND, "entry_pin_alone", "cas"),
 	EXPLORE_TWIN("check, then kill", SPLIT, "entry_kill", "cas"),
 	EXPLORE_TWIN("blind kill", BLIND, "entry_kill", "cas"),
 	EXPLORE_TWIN("relaxed quick unpin", RELAX, "entry_unpin_plain", "cas"),
@@ -50,6 +52,8 @@ static void get_or_recycle(unsigned thread)
 }
 
 static const struct explore_twin recycle_twins[] = {
+	EXPLORE_TWIN_ONLY("only the state of one alone compared",
+			  "entry_pin_alone", "cas", ENTRY_STATE),
 	EXPLORE_TWIN_ONLY("only the state compared", "entry_pin", "cas",
 			  ENTRY_STATE),
 	EXPLORE_TWIN("relaxed begin", RELAX, "entry_begin", "store"),
@@ -64,8 +68,8 @@ enum { LAST = 9, FIRST = 2, ELSEWHERE = 4 };
 
 static void put_a_chain(void)
 {
-	caches_put(LAST, 0);
 	caches_put(FIRST, 1);
+	caches_put(LAST, 0);
 }
 
 static void a_chain(void)
@@ -320,8 +324,7 @@ static void unpin_or_shrink(unsigned thread)
 }
 
 static const struct explore_twin shrink_twins[] = {
-	EXPLORE_TWIN("not said that it is too much", SKIP, "add_resident",
-		     "store"),
+	EXPLORE_TWIN("not said that it is too much", SKIP, "exceeds", "store"),
 	EXPLORE_TWIN("not looked at", SKIP, "weigh_unpin", "load"),
 	{ .name = NULL },
 };
@@ -350,7 +353,7 @@ static const struct explore_twin peek_twins[] = {
 		     "store_release"),
 	EXPLORE_TWIN("relaxed key and value", RELAX, "entry_fill", "store_rel"),
 	{ .name = "relaxed look at the value", .mutation = EXPLORE_RELAX,
-	  .function = "cache_index_value", .op = "load", .nth = 1 },
+	  .function = "cache_index_look", .op = "load", .nth = 1 },
 	{ .name = NULL },
 };
 

@@ -23,10 +23,10 @@ static void throw_same_version(bool on)
 static void three_in_a_chain(void)
 {
 	second = indexes_open_four();
-	last = indexes_add(KEY_000B);
+	first = indexes_add(KEY_000);
 	indexes_fill(second, KEY_100);
 	indexes_insert(second);
-	first = indexes_add(KEY_000);
+	last = indexes_add(KEY_000B);
 }
 
 static void use_again_or_find(unsigned thread)
@@ -87,12 +87,14 @@ static void one_elsewhere(void)
 
 static void use_in_place_or_find(unsigned thread)
 {
+	uint64_t before;
+
 	if (thread == 0) {
 		if (!indexes_remove(second))
 			return;
 		indexes_fill(second, KEY_001);
 		cache_index_replace(&the_index, other, second);
-		entry_hide(other);
+		explore_check(entry_hide(other, &before));
 		return;
 	}
 	indexes_find(KEY_000B);
@@ -109,8 +111,8 @@ static const struct explore_twin in_place_twins[] = {
 static void one_in(void)
 {
 	second = indexes_open_four();
-	last = indexes_add(KEY_100);
 	first = indexes_add(KEY_000);
+	last = indexes_add(KEY_100);
 }
 
 static void use_again_or_get(unsigned thread)
@@ -145,14 +147,29 @@ static void use_again_or_peek(unsigned thread)
 
 static const struct explore_twin peek_twins[] = {
 	{ .name = "word not looked at again", .mutation = EXPLORE_STALE,
-	  .function = "cache_index_value", .op = "load", .nth = 2 },
+	  .function = "cache_index_look", .op = "load", .nth = 2 },
 	EXPLORE_TWIN("relaxed key and value", RELAX, "entry_fill", "store_rel"),
 	{ .name = "relaxed look at the value", .mutation = EXPLORE_RELAX,
-	  .function = "cache_index_value", .op = "load", .nth = 1 },
-	EXPLORE_TWIN("relaxed look at the key", RELAX, "cache_index_find_first",
+	  .function = "cache_index_look", .op = "load", .nth = 1 },
+	EXPLORE_TWIN("relaxed look at the key", RELAX, "index_fits",
 		     "load_acquire"),
 	EXPLORE_TWIN("relaxed begin", RELAX, "entry_begin", "store"),
 	EXPLORE_TWIN_SWITCH("version stays", throw_same_version),
+	{ .name = NULL },
+};
+
+/* It moves from before what is looked for to behind it. */
+static void move_behind_or_find(unsigned thread)
+{
+	if (thread == 0)
+		indexes_use_again(first, KEY_100B);
+	else
+		indexes_find(KEY_100);
+}
+
+static const struct explore_twin behind_twins[] = {
+	EXPLORE_TWIN("change not raised", SKIP, "cache_index_change", "store"),
+	EXPLORE_TWIN("relaxed link", RELAX, "cache_index_insert", "store"),
 	{ .name = NULL },
 };
 
@@ -170,7 +187,7 @@ static void same_key_or_look(unsigned thread)
 
 static const struct explore_twin same_key_twins[] = {
 	{ .name = "word not looked at again", .mutation = EXPLORE_STALE,
-	  .function = "cache_index_value", .op = "load", .nth = 2 },
+	  .function = "cache_index_look", .op = "load", .nth = 2 },
 	EXPLORE_TWIN("relaxed begin", RELAX, "entry_begin", "store"),
 	{ .name = NULL },
 };
@@ -179,9 +196,12 @@ static const struct explore_twin same_key_twins[] = {
 
 static void replace(struct cache_entry *old, struct cache_entry *e)
 {
+	uint64_t before;
+
 	indexes_fill(e, entry_key(old));
 	cache_index_replace(&the_index, old, e);
-	if (entry_pins(entry_hide(old)))
+	explore_check(entry_hide(old, &before));
+	if (entry_pins(before))
 		return;
 	indexes_fill(old, KEY_001);
 	indexes_insert(old);
@@ -190,8 +210,8 @@ static void replace(struct cache_entry *old, struct cache_entry *e)
 static void two_in_and_one_free(void)
 {
 	second = indexes_open_four();
-	last = indexes_add(KEY_000B);
 	first = indexes_add(KEY_000);
+	last = indexes_add(KEY_000B);
 }
 
 static void replace_or_find(unsigned thread)
@@ -212,7 +232,7 @@ static void replace_or_look(unsigned thread)
 
 static const struct explore_twin look_twins[] = {
 	{ .name = "relaxed second look", .mutation = EXPLORE_RELAX,
-	  .function = "cache_index_value", .op = "load", .nth = 2 },
+	  .function = "cache_index_look", .op = "load", .nth = 2 },
 	EXPLORE_TWIN("relaxed hide", RELAX, "entry_hide", "cas"),
 	{ .name = NULL },
 };
@@ -254,6 +274,9 @@ const struct explore_scenario explore_cache_again[] = {
 	{ .name = "index: used again under a peek", .threads = 3,
 	  .setup = one_in, .body = use_again_or_peek, .post = indexes_check,
 	  .twins = peek_twins },
+	{ .name = "index: used again behind what is looked for",
+	  .threads = 2, .setup = one_in, .body = move_behind_or_find,
+	  .post = indexes_check, .twins = behind_twins },
 	{ .name = "index: used again for the same key", .threads = 3,
 	  .setup = one_in, .body = same_key_or_look, .post = indexes_check,
 	  .twins = same_key_twins },

@@ -68,7 +68,7 @@ static uint64_t hide(void)
 	uint64_t old;
 
 	record_set_cause(&record, CAUSE);
-	old = entry_hide(&entry);
+	explore_check(entry_hide(&entry, &old));
 	if (!entry_pins(old))
 		dispose();
 	return old;

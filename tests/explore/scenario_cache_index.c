@@ -12,12 +12,11 @@ static void throw_in_place(bool on)
 
 /* ---- split against find ---- */
 
-/* The last one first. */
 static void two_in_a_chain(void)
 {
 	indexes_open();
-	indexes_add(KEY_001);
 	indexes_add(KEY_000);
+	indexes_add(KEY_001);
 }
 
 /* Inserting a third one splits: to four buckets. */
@@ -44,9 +43,9 @@ static const struct explore_twin split_twins[] = {
 static void three_that_stay(void)
 {
 	indexes_open();
-	indexes_add(KEY_000B);
-	second = indexes_add(KEY_010);
 	indexes_add(KEY_000);
+	second = indexes_add(KEY_010);
+	indexes_add(KEY_000B);
 	other = indexes_make(KEY_100);
 }
 
@@ -121,10 +120,10 @@ static const struct explore_twin walk_twins[] = {
 static void three_and_a_newcomer(void)
 {
 	second = indexes_open_four();
-	indexes_add(KEY_100);
+	indexes_add(KEY_000);
 	indexes_fill(second, KEY_000B);
 	indexes_insert(second);
-	indexes_add(KEY_000);
+	indexes_add(KEY_100);
 	other = indexes_make(KEY_100B);
 }
 

@@ -157,7 +157,7 @@ static const struct explore_twin peek_twins[] = {
 	EXPLORE_TWIN("relaxed publication", RELAX, "publish_value",
 		     "store_rel"),
 	{ .name = "relaxed look at the value", .mutation = EXPLORE_RELAX,
-	  .function = "cache_index_value", .op = "load", .nth = 1 },
+	  .function = "cache_index_look", .op = "load", .nth = 1 },
 	{ .name = NULL },
 };
 

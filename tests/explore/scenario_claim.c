@@ -8,7 +8,7 @@
 #include "claim.h"
 
 static struct allocator *const allocator = &stashes_pool.allocator;
-static void *held;
+static void *held, *later;
 
 /* Thread 0 has one of two slices out, the other is parked. */
 static void one_of_two_is_out(unsigned threads)
@@ -44,6 +44,21 @@ static void release(unsigned thread)
 
 static void two_are_there(void)
 {
+	settle_all(2);
+}
+
+/* What thread 0 took last is another one. */
+static void not_the_last_released_twice(void)
+{
+	released_twice();
+	later = stashes_take();
+	explore_check(later);
+}
+
+static void the_last_is_out(void)
+{
+	explore_as(0);
+	stashes_release(later);
 	settle_all(2);
 }
 
@@ -261,6 +276,9 @@ const struct explore_scenario explore_claim[] = {
 	{ .name = "claim: the owner's release against another", .threads = 2,
 	  .setup = released_twice, .body = release, .post = two_are_there,
 	  .twins = twice_twins },
+	{ .name = "claim: so, but it was not the last hand-out", .threads = 2,
+	  .setup = not_the_last_released_twice, .body = release,
+	  .post = the_last_is_out, .twins = twice_twins },
 	{ .name = "claim: two releases, settling refused", .threads = 2,
 	  .setup = released_twice_refused, .body = release,
 	  .post = two_are_there_allowed, .twins = refused_twins },

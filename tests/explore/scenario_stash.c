@@ -203,7 +203,9 @@ static void no_room_yet(void)
 {
 	stashes_open(1, 2);
 	for (uint32_t n = 1; n <= 2; n++)
-		stash_at(&allocator->stashes, n)->magazine[0].room = 0;
+		stash_drop_room(&allocator->stashes,
+				stash_at(&allocator->stashes, n), 0,
+				SEG_MIN_BYTES);
 	memset(&allocator->stashes.busy, 0, sizeof(struct atomic_u32));
 	memset(&allocator->stashes.room_bytes, 0, sizeof(struct atomic_u64));
 	allocator->stashes.most_bytes = 5 * SEG_MIN_BYTES;

@@ -81,10 +81,12 @@ void stashes_open(unsigned slices, unsigned threads)
 void *stashes_take(void)
 {
 	struct stash *st = stash_of(&allocator->stashes);
-	uintptr_t parked = st ? stash_take(st, NULL, 0) : 0;
+	struct taken t = { .segment = NULL };
 
-	if (parked)
-		return (void *)(parked & ~(uintptr_t)PARKED_FRESH);
+	if (st)
+		t = stash_take(st, NULL, 0);
+	if (t.segment)
+		return t.segment;
 	return fill_take(stashes_class).segment;
 }
 
