@@ -130,6 +130,18 @@ static int back_runs(struct region *r, const struct slice_set *set)
 	return ret;
 }
 
+static uint32_t take_in_hand(struct class_pool *cp, struct region *r,
+			     uint32_t want, struct slice_set *set)
+{
+	uint32_t n;
+
+	moves_begin(&cp->allocator->moves);
+	n = cold_withdraw(r, want, set);
+	u32_store_relaxed(&cp->backing, n); /* relaxed: a number */
+	moves_end(&cp->allocator->moves);
+	return n;
+}
+
 static void give_back(struct class_pool *cp, struct region *r,
 		      const struct slice_set *set)
 {
@@ -138,7 +150,10 @@ static void give_back(struct class_pool *cp, struct region *r,
 
 	while ((at = slice_set_next(set, at)) != REGION_MAX_SLICES)
 		slices[count++] = at++;
+	moves_begin(&cp->allocator->moves);
 	class_pool_put_back(cp, r, slices, count);
+	u32_store_relaxed(&cp->backing, 0); /* relaxed: a number */
+	moves_end(&cp->allocator->moves);
 	bands_settle(&cp->bands, r->slot);
 	budget_notify(cp->budget);
 }
@@ -154,16 +169,14 @@ static uint32_t back_some(struct class_pool *cp, uint32_t slot, uint32_t want)
 	rcu_enter();
 	r = bands_at(&cp->bands, slot);
 	if (r)
-		n = cold_withdraw(r, want, &set);
+		n = take_in_hand(cp, r, want, &set);
 	if (n) {
-		/* relaxed, all: a number; the give releases, to
-		 * may_be_backed(), what may be */
-		u32_store_relaxed(&cp->backing, n);
+		/* relaxed: the give releases, to may_be_backed(), what may
+		 * be */
 		u32_store_relaxed(&r->backed, 1);
 		if (back_runs(r, &set))
 			n = 0;
 		give_back(cp, r, &set);
-		u32_store_relaxed(&cp->backing, 0); /* relaxed: as above */
 	}
 	rcu_leave();
 	return n;
@@ -204,7 +217,9 @@ void class_pool_open_ahead(struct class_pool *cp, size_t bytes)
 		return;
 	/* relaxed: before it is opened, so that it may ask again */
 	u32_store_relaxed(&cp->ahead_wanted, 0);
+	moves_begin(&cp->allocator->moves);
 	result = class_pool_open_spare(cp, bytes, &slot);
+	moves_end(&cp->allocator->moves);
 	class_pool_end_open(cp);
 	if (result == OPEN_NO_MEMORY)
 		class_pool_log_refusal(cp, errno);

@@ -26,6 +26,7 @@
 #include "bands.h"
 #include "budget.h"
 #include "log.h"
+#include "moves.h"
 #include "region_store.h"
 #include "region_table.h"
 #include "seg.h"
@@ -38,6 +39,7 @@ struct allocator {
 	struct region_table table;
 	struct atomic_u64 serials;	/* regions so far */
 	struct gauge mapped;
+	struct moves moves;		/* by the keeper */
 	struct atomic_u32 error;	/* errno of the last failed call ... */
 	struct atomic_u64 error_ns;	/* ... and when */
 	/* written at creation */

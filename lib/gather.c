@@ -350,8 +350,10 @@ void gather_idle(struct allocator *a)
 	if (!stashes_used(&a->stashes))
 		return;
 	u32_store_relaxed(&a->stashes.busy, 0); /* relaxed: a hint */
+	moves_begin(&a->moves);
 	visit_all(a, NOT_AT_ALL, empty_and_look);
 	take_up_strays(a);
+	moves_end(&a->moves);
 }
 
 /* ---- the pool ends ---- */
@@ -437,6 +439,7 @@ void gather_forked(struct allocator *a)
 	uint32_t used = stashes_used(&a->stashes);
 	struct stash *own = stash_of(&a->stashes);
 
+	moves_forked(&a->moves);
 	for (uint32_t number = 1; number <= used; number++) {
 		struct stash *st = stash_at(&a->stashes, number);
 

@@ -87,26 +87,41 @@ static struct node *next_member(struct seg_pool *p, struct node *after)
 	return after;
 }
 
-static uint64_t pool_shed(struct budget_member *member, uint64_t bytes)
-{
-	struct seg_pool *p = pool_of_member(member);
-	uint64_t shed = 0;
+typedef uint64_t give_fn(struct node *node, uint64_t bytes);
 
-	gather_all(&p->allocator, false);
-	for (struct node *n = NULL; (n = next_member(p, n)) && shed < bytes;)
-		shed += node_shed(n, bytes - shed);
-	return shed;
-}
-
-static uint64_t pool_decommit(struct budget_member *member, uint64_t bytes)
+static uint64_t give_up(struct seg_pool *p, uint64_t bytes, give_fn *give)
 {
-	struct seg_pool *p = pool_of_member(member);
 	uint64_t given = 0;
 
 	gather_all(&p->allocator, false);
 	for (struct node *n = NULL; (n = next_member(p, n)) && given < bytes;)
-		given += node_decommit(n, bytes - given);
+		given += give(n, bytes - given);
 	return given;
+}
+
+/* Also by the keeper, for a budget that follows the system. */
+static uint64_t give_up_for(struct budget_member *member, uint64_t bytes,
+			    give_fn *give)
+{
+	struct seg_pool *p = pool_of_member(member);
+	uint64_t given;
+
+	if (!keeper_at_work())
+		return give_up(p, bytes, give);
+	moves_begin(&p->allocator.moves);
+	given = give_up(p, bytes, give);
+	moves_end(&p->allocator.moves);
+	return given;
+}
+
+static uint64_t pool_shed(struct budget_member *member, uint64_t bytes)
+{
+	return give_up_for(member, bytes, node_shed);
+}
+
+static uint64_t pool_decommit(struct budget_member *member, uint64_t bytes)
+{
+	return give_up_for(member, bytes, node_decommit);
 }
 
 static void pool_report(struct budget_member *member, struct seg_holder *holder)

@@ -37,23 +37,33 @@ static void unmap_refused(struct class_pool *cp, struct region *r, int error)
 
 static bool unmap_slices(struct class_pool *cp, struct region *r)
 {
-	struct allocator *a = cp->allocator;
 	int ret;
 
 	poison_region_unmapped(region_base(r), r->bytes, r->slice_bytes);
-	ret = os_unmap(region_base(r), r->bytes + allocator_tail_map(a));
+	ret = os_unmap(region_base(r), r->bytes +
+				       allocator_tail_map(cp->allocator));
 	if (ret) {
 		unmap_refused(cp, r, -ret);
 		return false;
 	}
-	if (r->stuck)
-		budget_unstick(cp->budget, region_charged(r));
 	region_set_base(r, NULL);
-	gauge_sub(&cp->mapped, r->bytes);
-	gauge_sub(&a->mapped, r->bytes);
-	budget_uncharge_deferred(cp->budget, region_charged(r));
-	budget_notify(cp->budget);
 	return true;
+}
+
+static void count_unmapped(struct class_pool *cp, struct region *r)
+{
+	uint64_t charged = region_charged(r);
+
+	gauge_sub(&cp->mapped, r->bytes);
+	gauge_sub(&cp->allocator->mapped, r->bytes);
+	/* relaxed, all: counters */
+	u64_sub_relaxed(&cp->deferred_bytes, r->bytes);
+	u64_sub_relaxed(&cp->deferred_cold_bytes, r->bytes - charged);
+	u64_sub_relaxed(&cp->cold_bytes, r->bytes - charged);
+	if (r->stuck)
+		budget_unstick(cp->budget, charged);
+	budget_uncharge_deferred(cp->budget, charged);
+	budget_notify(cp->budget);
 }
 
 /* Their owners released these slices, too: claim.c reports it. */
@@ -77,18 +87,15 @@ bool class_pool_unmap(struct work *work)
 	struct class_pool *cp = r->pool;
 	size_t bytes = r->bytes;
 
-	uint64_t cold = bytes - region_charged(r);
-
 	if (!unmap_slices(cp, r))
 		return false;
+	moves_begin(&cp->allocator->moves);
+	count_unmapped(cp, r);
 	drop_strays(cp, r);
 	region_store_put(&cp->store, r);
-	/* relaxed, all: counters */
-	u64_sub_relaxed(&cp->deferred_bytes, bytes);
-	u64_sub_relaxed(&cp->deferred_cold_bytes, cold);
-	u64_sub_relaxed(&cp->cold_bytes, cold);
 	/* seq_cst: release -> all_unmapped(): nothing is left to do here */
 	u64_add_seq_cst(&cp->regions_unmapped, 1);
+	moves_end(&cp->allocator->moves);
 	log_freed(cp, bytes);
 	return true;
 }
@@ -230,11 +237,13 @@ static void decay_set(struct class_pool *cp, unsigned set, uint64_t now_ns,
 
 bool class_pool_decay(struct class_pool *cp, uint64_t now_ns, uint64_t idle_ns)
 {
+	moves_begin(&cp->allocator->moves);
 	rcu_enter();
 	decay_set(cp, BAND_SPARE, now_ns, idle_ns);
 	decay_set(cp, BAND_SPARSEST, now_ns, idle_ns);
 	decay_set(cp, BAND_COLD, now_ns, idle_ns);
 	rcu_leave();
+	moves_end(&cp->allocator->moves);
 	/* relaxed: a region opened since kicks the keeper */
 	return u64_load_relaxed(&cp->regions_mapped) !=
 	       u64_load_relaxed(&cp->regions_retired); /* relaxed: as above */

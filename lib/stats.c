@@ -3,10 +3,15 @@
  * What a pool says of itself.  All figures come from the region words and from
  * counters of slow events; nothing here is written for the statistics' sake
  * but the two striped counters of allocations and releases, which check them.
+ *
+ * If the keeper moved something meanwhile they are read again (moves.h), but
+ * not for ever: one that is stopped while it does must not stop who looks on.
  */
 #include <errno.h>
 
+#include "keeper.h"
 #include "options.h"
+#include "os.h"
 #include "pool.h"
 #include "topology.h"
 
@@ -74,21 +79,51 @@ static void add_node(struct node *n, int class_index, struct seg_pool_stats *s)
 	s->foreign_total += counter_sum(&n->foreign);
 }
 
+static struct seg_pool_stats sum_up(struct seg_pool *p, int node,
+				    int class_index)
+{
+	struct seg_pool_stats s = { .size = sizeof(s) };
+
+	for (struct node *n = NULL; (n = pool_next_node(p, n)) != NULL;)
+		if (node == SEG_ALL || node == n->id)
+			add_node(n, class_index, &s);
+	if (class_index == SEG_ALL && node == SEG_ALL)
+		add_whole(p, &s);
+	return s;
+}
+
+enum { PATIENCE_NS = 100 * 1000 * 1000 };
+
+/* For the keeper, until then; 0: it begins now. */
+static bool may_wait(uint64_t *until_ns)
+{
+	uint64_t now_ns = os_now_ns();
+
+	if (keeper_at_work())
+		return false;
+	if (!*until_ns)
+		*until_ns = now_ns + PATIENCE_NS;
+	os_yield();
+	return now_ns < *until_ns;
+}
+
 int seg_pool_stats(struct seg_pool *p, int node, int class_index,
 		   struct seg_pool_stats *ret_stats)
 {
-	struct seg_pool_stats s = { .size = sizeof(s) };
+	struct seg_pool_stats s;
+	uint64_t until_ns = 0;
+	uint32_t ended;
 	unsigned index;
 
 	if (!p || class_index < SEG_ALL || class_index >= SEG_CLASSES ||
 	    !result_is_valid(ret_stats) ||
 	    (node != SEG_ALL && !topology_find(node, &index)))
 		return -EINVAL;
-	for (struct node *n = NULL; (n = pool_next_node(p, n)) != NULL;)
-		if (node == SEG_ALL || node == n->id)
-			add_node(n, class_index, &s);
-	if (class_index == SEG_ALL && node == SEG_ALL)
-		add_whole(p, &s);
+	do {
+		ended = moves_ended(&p->allocator.moves);
+		s = sum_up(p, node, class_index);
+	} while (!moves_none_since(&p->allocator.moves, ended) &&
+		 may_wait(&until_ns));
 	result_put(ret_stats, &s, sizeof(s));
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include "one_node.h"
 #include "pools.h"
 
+#include <semaphore.h>
 #include <sys/mman.h>
 
 enum {
@@ -96,6 +97,52 @@ static void test_nothing_comes_ahead_by_itself(void **state)
 	assert_int_equal(figures(pool, CLASS).regions_ahead_total, 0);
 	shrink_to(pool, 0);
 	end_both(pool, b);
+}
+
+/* ---- figures beside the keeper ---- */
+
+static struct {
+	struct seg_pool *pool;
+	sem_t stopped, asked;
+	bool answered;
+} keeper;
+
+/* Its second region: the keeper is in the middle of a move. */
+static void stop_keeper(void *ctx, enum seg_log_level level, const char *line)
+{
+	struct seg_pool_stats s = { .size = sizeof(s) };
+	static bool opened;
+
+	(void)ctx, (void)level;
+	if (!strstr(line, "Allocated new region"))
+		return;
+	if (opened) {
+		keeper.answered = !seg_pool_stats(keeper.pool, CLASS, 0, &s);
+		sem_post(&keeper.stopped);
+		sem_wait(&keeper.asked);
+	}
+	opened = true;
+}
+
+/* A keeper that is stopped stops nobody who asks for figures, nor itself. */
+static void test_figures_beside_a_stopped_keeper(void **state)
+{
+	struct seg_budget *b = new_budget(64 * MIB);
+	struct seg_pool_options o = growing(b, SEG_AHEAD_MAP);
+
+	(void)state;
+	sem_init(&keeper.stopped, 0, 0);
+	sem_init(&keeper.asked, 0, 0);
+	o.log = stop_keeper;
+	keeper.pool = make_pool_with(o);
+	grow_to(keeper.pool, SLICES - LOW + 1);
+	sem_wait(&keeper.stopped);
+	assert_int_equal(figures(keeper.pool, CLASS).active, count);
+	assert_int_equal(figures(keeper.pool, CLASS).regions, 2);
+	sem_post(&keeper.asked);
+	shrink_to(keeper.pool, 0);
+	end_both(keeper.pool, b);
+	assert_true(keeper.answered);
 }
 
 /* Over the mark of a region: one region comes ahead, goes unused in its time,
@@ -292,6 +339,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_threads_map_the_first_region_only),
 		cmocka_unit_test(test_nothing_comes_ahead_by_itself),
+		cmocka_unit_test(test_figures_beside_a_stopped_keeper),
 		cmocka_unit_test(test_bursts_do_not_map_and_unmap),
 		cmocka_unit_test(test_a_pool_may_end_at_any_moment),
 		cmocka_unit_test(test_what_came_ahead_is_for_all),

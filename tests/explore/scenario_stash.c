@@ -130,6 +130,32 @@ static const struct explore_twin look_twins[] = {
 	{ .name = NULL },
 };
 
+static void sum_or_look(unsigned thread)
+{
+	uint32_t ended;
+	struct class_sum sum;
+
+	if (thread) {
+		gather_idle(allocator);
+		return;
+	}
+	ended = moves_ended(&allocator->moves);
+	sum = class_pool_sum(stashes_class);
+	if (!moves_none_since(&allocator->moves, ended))
+		return;
+	explore_check(class_sum_active(sum) == 0);
+	explore_check(sum.unused + sum.cached == 2);
+	explore_check(sum.allocations == sum.releases);
+}
+
+/* What the other two exchanges order, loads before stores, is not explored. */
+static const struct explore_twin sum_twins[] = {
+	EXPLORE_TWIN("moves not told of", SKIP, "moves_begin", "add_seq"),
+	EXPLORE_TWIN("relaxed end", RELAX, "moves_end", "add_seq"),
+	EXPLORE_TWIN("relaxed look before", RELAX, "moves_ended", "load"),
+	{ .name = NULL },
+};
+
 static void room_is_right(void)
 {
 	uint64_t room = 0;
@@ -245,6 +271,9 @@ const struct explore_scenario explore_stash[] = {
 	{ .name = "stash: use against the keeper's looks", .threads = 2,
 	  .setup = two_parked, .body = use_or_look, .post = room_is_right,
 	  .twins = look_twins },
+	{ .name = "stash: figures against the keeper's looks", .threads = 2,
+	  .setup = two_parked, .body = sum_or_look, .post = room_is_right,
+	  .twins = sum_twins },
 	{ .name = "stash: release against waiting", .threads = 2,
 	  .setup = one_is_out, .body = release_or_wait,
 	  .post = stashes_close, .twins = wait_twins },

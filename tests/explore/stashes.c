@@ -24,6 +24,7 @@ static void make_pool(unsigned units)
 	u64_store_relaxed(&budget.word, budget_word(units, 0));
 	memset(&allocator->serials, 0, sizeof(allocator->serials));
 	memset(&allocator->mapped, 0, sizeof(allocator->mapped));
+	memset(&allocator->moves, 0, sizeof(allocator->moves));
 	memset(&allocator->stashes, 0, sizeof(allocator->stashes));
 	ptr_store_relaxed(&allocator->table.leaf[EXPLORE_FIRST_REGION >> ROOT],
 			  NULL);
