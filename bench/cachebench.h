@@ -20,7 +20,7 @@ extern "C" {
 enum {
 	BENCH_THREADS_MOST = 8,
 	BENCH_ROUNDS_MOST = 99,
-	BENCH_KEYS = 1 << 17,	/* drawn in advance for each thread */
+	BENCH_KEYS = 1 << 20,	/* drawn in advance for each thread */
 	BENCH_WEIGHT = 4096,	/* of an entry */
 };
 

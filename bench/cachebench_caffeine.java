@@ -17,7 +17,7 @@ import java.util.SplittableRandom;
 import java.util.concurrent.CyclicBarrier;
 
 public class cachebench_caffeine {
-	static final int KEYS = 1 << 17, THREADS = 8, BATCH = 80, INSERTS = 20;
+	static final int KEYS = 1 << 20, THREADS = 8, BATCH = 80, INSERTS = 20;
 	static final int HIT = 0, PIN = 1, INSERT = 2, MIX = 3;
 	static final int UNIFORM = 0, ZIPF = 1;
 
