@@ -20,6 +20,7 @@ _Static_assert(BARRIER_PINS <= CACHE_OPENS_LEFT, "what is left fits in");
 
 struct closing {
 	struct seg_cache *cache;
+	struct cache_entry *shut;	/* stays so */
 	unsigned count;
 	struct cache_entry *entry[CLOSE_MOST];
 };
@@ -37,6 +38,7 @@ static void add(struct closing *k, struct cache_entry *e)
 
 static void add_shut(struct closing *k, struct cache_entry *e)
 {
+	k->shut = e;
 	if (entry_shut(e))
 		k->entry[k->count++] = e;
 }
@@ -69,7 +71,7 @@ static void move_pin(void *ctx, const struct slot_pin *pin)
 	if (!is_pinned(k, pin))
 		return;
 	move_in(k->cache, pin->entry);
-	if (!pin_slot_empty(pin->id, pin->entry, pin->version))
+	if (!pin_slot_move(pin))
 		cache_unpin(k->cache, pin->entry, pin->version);
 }
 
@@ -94,15 +96,24 @@ static void open_later(struct closing *k)
 	u32_store_relaxed(&k->cache->opens, opens + BARRIER_PINS);
 }
 
+static void unshut(struct closing *k)
+{
+	for (unsigned i = 0; i < k->count; i++)
+		if (k->entry[i] != k->shut)
+			entry_unshut(k->entry[i]);
+}
+
 static void finish(struct closing *k)
 {
 	if (!k->count)
 		return;
 	open_later(k);
-	if (sections_barrier())
-		pin_slots_each(move_pin, k);
-	else
+	if (!sections_barrier()) {
 		keep(k);
+		return;
+	}
+	pin_slots_each(move_pin, k);
+	unshut(k);
 }
 
 void cache_shut_entry(struct seg_cache *c, struct cache_entry *e)

@@ -23,7 +23,7 @@
 #include "cache.h"
 
 /* Under the gate, the next four.  Who shuts an entry ends it, or unshuts it;
- * the others may be open again at once. */
+ * the others may be open again when these return. */
 void cache_shut_entry(struct seg_cache *c, struct cache_entry *e);
 /* Shuts an entry that is to be evicted, and closes those probably next. */
 void cache_close_victims(struct seg_cache *c, struct cache_record *r);

@@ -113,7 +113,8 @@ bool entry_close(struct cache_entry *e)
 			return false;
 		/* relaxed: sections_barrier() orders it with who pins in a
 		 * slot; retries as entry_pin() */
-	} while (!u64_cas_weak_relaxed(&e->word, &old, old & ~ENTRY_OPEN));
+	} while (!u64_cas_weak_relaxed(&e->word, &old,
+				       (old & ~ENTRY_OPEN) | ENTRY_SHUT));
 	return true;
 }
 
@@ -132,8 +133,9 @@ void entry_unshut(struct cache_entry *e)
 {
 	uint64_t old = u64_load_relaxed(&e->word); /* relaxed: compared */
 
-	/* relaxed: under the lock; retries as entry_pin() */
-	while (!u64_cas_weak_relaxed(&e->word, &old, old & ~ENTRY_SHUT))
+	/* release -> pin_slot_leave(): which pins were moved; retries as
+	 * entry_pin() */
+	while (!u64_cas_weak_release(&e->word, &old, old & ~ENTRY_SHUT))
 		;
 }
 

@@ -21,7 +21,7 @@
  * | live p>0, not open | hidden p    | remove ...; lock | entry_hide()      |
  * | live p>0           | parked      | evict; lock      | entry_park()      |
  * | live p>0, not shut | open        | who pins it      | entry_open()      |
- * | open               | not         | lock             | entry_close()     |
+ * | open               | shut, not o.| lock             | entry_close()     |
  * | live               | shut, not o.| lock             | entry_shut()      |
  * | shut               | not         | lock             | entry_unshut()    |
  * | live p             | live p+1    | lock             | entry_move_in()   |
@@ -254,17 +254,17 @@ static inline bool entry_open(struct cache_entry *e, uint64_t word)
 	       u64_cas_weak_relaxed(&e->word, &word, word | ENTRY_OPEN);
 }
 
-/* Whether the words tell of one life of an entry that was open all the time,
- * or again. */
+/* Whether the words tell of one life of an entry that is open, all the time or
+ * again. */
 static inline bool entry_stays_open(uint64_t before, uint64_t now)
 {
 	return ((now ^ before) & (ENTRY_VERSIONS | ENTRY_OPEN)) == 0;
 }
 
-/* Under the lock.  False: it is not open. */
+/* Under the lock, all three.  If it is open it is shut: it does not open before
+ * it is unshut or ends.  False: it was not open. */
 bool entry_close(struct cache_entry *e);
-
-/* The same, and it does not open before it is unshut or ends. */
+/* The same, and it is shut in any case. */
 bool entry_shut(struct cache_entry *e);
 void entry_unshut(struct cache_entry *e);
 

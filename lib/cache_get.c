@@ -76,27 +76,6 @@ static int miss(struct seg_cache *c)
 	return -ENOENT;
 }
 
-/* The pin's slot was filled, but the entry is not open or another's by now. */
-static APART void withdraw(struct seg_cache *c, struct cache_entry *e,
-			   uint64_t version, uint32_t slot)
-{
-	/* Moved by who closed it, in that life: it is a pin. */
-	if (!pin_slot_empty(slot, e, version))
-		cache_unpin(c, e, version);
-}
-
-/* Pins what was read with that word; 0: not so, nothing happened. */
-static inline uint32_t pin_in_slot(struct seg_cache *c, struct cache_entry *e,
-				   uint64_t word, uint32_t place)
-{
-	uint32_t slot = pin_slot_fill(place, e, entry_version(word));
-
-	if (!slot || __builtin_expect(entry_stays_open(word, entry_look(e)), 1))
-		return slot;
-	withdraw(c, e, entry_version(word), slot);
-	return 0;
-}
-
 /* By who has pinned it, with that word: if that is due (cache_close.h).  One of
  * many: so it is mostly one that is pinned much more often than others. */
 static inline void open_if_hot(struct seg_cache *c, struct cache_entry *e,
@@ -122,9 +101,8 @@ static inline void open_if_hot(struct seg_cache *c, struct cache_entry *e,
 }
 
 /* Pins what was read with that word; false: nothing happened. */
-static APART bool pin_in_word(struct seg_cache *c, struct cache_entry *e,
-			      uint64_t word, uint32_t place,
-			      struct seg_pin *ret_pin)
+static bool pin_in_word(struct seg_cache *c, struct cache_entry *e,
+			uint64_t word, uint32_t place, struct seg_pin *ret_pin)
 {
 	uint64_t weight;
 
@@ -143,24 +121,72 @@ static APART bool pin_in_word(struct seg_cache *c, struct cache_entry *e,
 	return true;
 }
 
-static inline bool pin_at_once(struct seg_cache *c, struct cache_entry *e,
-			       uint64_t word, uint32_t place,
-			       struct seg_pin *ret_pin)
+/* Its word says that it is open, but maybe not any more. */
+static inline __attribute__((always_inline)) bool
+pin_in(uint32_t slot, struct seg_cache *c, struct cache_entry *e, uint64_t word,
+       uint32_t place, struct seg_pin *ret_pin)
 {
-	uint32_t slot = 0;
-
-	if (word & ENTRY_OPEN)
-		slot = pin_in_slot(c, e, word, place);
-	if (!slot)
-		return pin_in_word(c, e, word, place, ret_pin);
+	pin_slot_fill(slot, e, entry_version(word));
+	if (__builtin_expect(!entry_stays_open(word, entry_look(e)), 0))
+		return false;
 	counter_bump_own(&cache_slot_at(c, place)->hits, 1);
 	cache_mark(c, e);
 	cache_fill_pin_in(slot, c, e, word, ret_pin);
 	return true;
 }
 
-static inline bool hit(struct seg_cache *c, uint64_t key,
-		       struct seg_pin *ret_pin)
+/* What was filled, but does not pin, since the entry was closed.  If it was
+ * moved by who closed it, in that life, it is a pin. */
+static void withdraw(struct seg_cache *c, struct cache_entry *e,
+		     uint64_t version, uint32_t slot)
+{
+	struct pin_slot *s = pin_slot(slot);
+
+	if (!pin_slot_leave(s, e, version) && !pin_slot_settle(s))
+		cache_unpin(c, e, version);
+}
+
+/* It is not open, or the next slot is in use.  False: nothing happened. */
+static bool pin_otherwise(struct seg_cache *c, struct cache_entry *e,
+			  uint64_t word, uint32_t place,
+			  struct seg_pin *ret_pin)
+{
+	uint32_t slot = word & ENTRY_OPEN ? pin_slot_other(place) : 0;
+
+	if (slot && pin_in(slot, c, e, word, place, ret_pin))
+		return true;
+	if (slot)
+		withdraw(c, e, entry_version(word), slot);
+	return pin_in_word(c, e, word, place, ret_pin);
+}
+
+static bool withdraw_and_pin(struct seg_cache *c, struct cache_entry *e,
+			     uint64_t word, uint32_t place,
+			     struct seg_pin *ret_pin)
+{
+	withdraw(c, e, entry_version(word), pin_slot_next(place));
+	return pin_in_word(c, e, word, place, ret_pin);
+}
+
+static inline bool can_pin_in(uint32_t slot, uint64_t word)
+{
+	return (word & ENTRY_OPEN) && pin_slot_is_free(slot);
+}
+
+/* Pins what was read with that word; false: nothing happened. */
+static APART bool pin_at_once(struct seg_cache *c, struct cache_entry *e,
+			      uint64_t word, uint32_t place,
+			      struct seg_pin *ret_pin)
+{
+	uint32_t slot = pin_slot_next(place);
+
+	if (!can_pin_in(slot, word))
+		return pin_otherwise(c, e, word, place, ret_pin);
+	return pin_in(slot, c, e, word, place, ret_pin) ||
+	       withdraw_and_pin(c, e, word, place, ret_pin);
+}
+
+bool cache_hit(struct seg_cache *c, uint64_t key, struct seg_pin *ret_pin)
 {
 	uint32_t place = counter_place();
 	struct cache_entry *e;
@@ -194,16 +220,40 @@ static APART int get_slowly(struct seg_cache *c, uint64_t key,
 	return 0;
 }
 
-bool cache_hit(struct seg_cache *c, uint64_t key, struct seg_pin *ret_pin)
+static APART int get_otherwise(struct seg_cache *c, uint64_t key,
+			       struct cache_entry *e, uint64_t word,
+			       uint32_t place, struct seg_pin *ret_pin)
 {
-	return hit(c, key, ret_pin);
+	return pin_otherwise(c, e, word, place, ret_pin) ?
+		0 : get_slowly(c, key, ret_pin);
 }
 
+static APART int withdraw_and_get(struct seg_cache *c, uint64_t key,
+				  struct cache_entry *e, uint64_t word,
+				  uint32_t place, struct seg_pin *ret_pin)
+{
+	return withdraw_and_pin(c, e, word, place, ret_pin) ?
+		0 : get_slowly(c, key, ret_pin);
+}
+
+/* As cache_hit(); a call that is not a leaf's last step would cost each hit the
+ * saving of registers. */
 int seg_cache_get(struct seg_cache *c, uint64_t key, struct seg_pin *ret_pin)
 {
-	if (!c || !ret_pin || !hit(c, key, ret_pin))
+	uint32_t place = counter_place(), slot;
+	struct cache_entry *e;
+	uint64_t word;
+
+	if (!c || !ret_pin || !place)
 		return get_slowly(c, key, ret_pin);
-	return 0;
+	e = cache_index_find_first(&c->index, key, &word);
+	if (!e)
+		return get_slowly(c, key, ret_pin);
+	slot = pin_slot_next(place);
+	if (!can_pin_in(slot, word))
+		return get_otherwise(c, key, e, word, place, ret_pin);
+	return pin_in(slot, c, e, word, place, ret_pin) ?
+		0 : withdraw_and_get(c, key, e, word, place, ret_pin);
 }
 
 static APART int pin_again_slowly(struct seg_cache *c, struct cache_entry *e,
@@ -383,9 +433,48 @@ static inline int unpin_in(struct seg_cache *c, struct cache_slot *slot,
 	return over ? follow_unpin(c, e, cache_pin_version(pin), over) : 0;
 }
 
+/* By a thread that has no place. */
 static APART int unpin_in_shared(struct seg_cache *c, struct seg_pin *pin)
 {
+	uint32_t slot = cache_pin_slot(pin);
+
+	if (slot && pin_slot_end(pin_slot(slot), pin->entry,
+				 cache_pin_version(pin)))
+		return 0;
 	return unpin_in(c, &c->slot[counter_slot()], pin);
+}
+
+/* It stood in another thread's slot. */
+static APART int unpin_elsewhere(struct seg_cache *c, struct seg_pin *pin,
+				 uint32_t place)
+{
+	if (pin_slot_end(pin_slot(cache_pin_slot(pin)), pin->entry,
+			 cache_pin_version(pin)))
+		return 0;
+	return unpin_in(c, cache_slot_at(c, place), pin);
+}
+
+/* Its slot was emptied, but its entry is not open any more. */
+static APART int unpin_closed(struct seg_cache *c, struct seg_pin *pin,
+			      uint32_t place)
+{
+	if (pin_slot_settle(pin_slot(cache_pin_slot(pin))))
+		return 0;
+	return unpin_in(c, cache_slot_at(c, place), pin);
+}
+
+static inline int unpin_in_slot(struct seg_cache *c, struct seg_pin *pin,
+				uint32_t slot, uint32_t place)
+{
+	uint64_t version = cache_pin_version(pin);
+	struct cache_entry *e = pin->entry;
+	struct pin_slot *s = pin_slot(slot);
+
+	if (__builtin_expect(!pin_slot_is_at(slot, place) ||
+			     !pin_slot_is_of(s, e, version), 0))
+		return unpin_elsewhere(c, pin, place);
+	return __builtin_expect(pin_slot_leave(s, e, version), 1) ? 0 :
+	       unpin_closed(c, pin, place);
 }
 
 int seg_unpin(struct seg_pin *pin)
@@ -400,11 +489,11 @@ int seg_unpin(struct seg_pin *pin)
 	if (!c)
 		return 0;
 	pin->cache = NULL;
-	slot = cache_pin_slot(pin);
-	if (slot && pin_slot_empty(slot, pin->entry, cache_pin_version(pin)))
-		return 0;
 	if (!place)
 		return unpin_in_shared(c, pin);
+	slot = cache_pin_slot(pin);
+	if (slot)
+		return unpin_in_slot(c, pin, slot, place);
 	return unpin_in(c, cache_slot_at(c, place), pin);
 }
 
@@ -426,17 +515,13 @@ static bool leave_slot(struct seg_pin *pin)
 	uint64_t version = cache_pin_version(pin);
 	uint64_t word = version << ENTRY_VERSION_SHIFT | ENTRY_LIVE;
 	struct cache_entry *e = pin->entry;
+	bool pinned = false, ended;
 	uint64_t now;
 
 	if (!slot)
 		return true;
-	while (pin_slot_has(slot, e, version)) {
-		if (entry_pin(e, &word)) {
-			cache_weigh_pin(pin->cache, weight_off(e, word));
-			if (!pin_slot_empty(slot, e, version))
-				cache_unpin(pin->cache, e, version);
-			break;
-		}
+	while (pin_slot_has(slot, e, version) &&
+	       !(pinned = entry_pin(e, &word))) {
 		now = entry_look(e);
 		/* Moved before it was hidden; or it is no pin any more. */
 		if (!entry_lives_on(word, now))
@@ -444,6 +529,11 @@ static bool leave_slot(struct seg_pin *pin)
 		if (now & ENTRY_FULL)
 			return false;
 	}
+	if (pinned)
+		cache_weigh_pin(pin->cache, weight_off(e, word));
+	ended = pin_slot_end(pin_slot(slot), e, version);
+	if (pinned && !ended)
+		cache_unpin(pin->cache, e, version);
 	pin->version = version;
 	return true;
 }

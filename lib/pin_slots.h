@@ -4,33 +4,43 @@
  *
  * A pin in the entry's word changes a line that all who read the entry share,
  * so threads that pin the same entries wait for each other's caches.  An open
- * entry (cache_entry.h, E7) is pinned by a store to a slot of the pinning
- * thread's own instead, and nobody writes to the entry.  The price is paid by
- * who wants to know whether anybody pins it, for many entries at once.
+ * entry (cache_entry.h, E7) is pinned by stores to a slot of the pinning
+ * thread's own instead, and given back by another one, if that thread does it:
+ * nobody writes to the entry, and nothing is locked.  The price is paid by who
+ * wants to know whether anybody pins it, for many entries at once.
  *
  *   who pins                         who closes, under the cache's lock
- *   1  its slot = entry and version  1  the word: not open any more
+ *   1  its slot = entry and version  1  the word: not open, and shut
  *   2  looks at the word again:      2  sections_barrier()
  *      open, and that version?       3  looks at all slots; for each with the
- *      Then it is pinned, else the      entry, of this life: a pin more in the
- *      slot is emptied                  word, then the slot is emptied; if
- *                                       somebody else did by then: unpins
+ *      Then it is pinned, else 3        entry, of this life: a pin more in the
+ *   3  its slot = NULL                  word, then the slot's use says MOVED;
+ *   4  looks at the word again:         if it says GONE by then: a pin less
+ *      open, and that version, and   4  the word: not shut
+ *      the use not MOVED? Then it is
+ *      given back, else the use says
+ *      GONE; if MOVED was first, the
+ *      pin stands in the word
  *
  * Guarantees: (N1) Each pin stands in a slot or in the word until it is given
  * back.  For either who pins saw the word closed, and has no pin, or who closes
- * sees its slot (1 before 2 and 1 before 3, by the barrier, see section.h); who
- * empties the slot, which one compare-exchange decides, knows where the pin is.
- * (N2) What was read under a pin in a slot was read before the entry ends: the
- * release of the exchange that emptied the slot, or of the stores that filled
- * it again, is acquired by the looks of who closes.  (N3) Who is between 1 and
- * 2, and may be stopped there, has at most what it looked up: a slot with
- * another version is passed over.
+ * sees its slot (1 before 2 and 1 before 3, by the barrier, see section.h).  In
+ * the same way, either who closes sees the slot given back (3), or the thread's
+ * look (4) finds the word closed, or open again: after MOVED was said, as it
+ * was shut until then.  Where neither knows it of the other, one
+ * compare-exchange of the use decides.  (N2) What was read under a pin in a
+ * slot was read before the entry ends: the store that emptied the slot is
+ * acquired by the looks of who closes, or by who fills it again, who releases
+ * it to them.  (N3) Who is between 1 and 2, and may be stopped there, has at
+ * most what it looked up: a slot with another version is passed over.
  *
- * A slot is filled by its thread alone, and emptied by anybody: pins are given
- * back in other threads, too, and after their thread has ended.  Two pins of
- * one entry and version are alike: where one of them was moved it does not
- * matter which.  Where a thread has no slots, or no free one, it pins in the
- * word; so all do where the kernel has no barrier.
+ * A slot is filled by its thread alone, and emptied by who gives its pin back,
+ * in other threads, too, and after its thread has ended; these say GONE before.
+ * Its use is a number that no other use of the slot has, so what one has seen
+ * is not taken for what came later.  Two pins of one entry
+ * and version are alike: where one of them was moved it does not matter which.
+ * Where a thread has no slots, or no free one, it pins in the word; so all do
+ * where the kernel has no barrier.
  *
  * Wait-free.  Sources: hazard pointers (Michael, 2004), and readers who show
  * themselves in memory of their own while nobody writes (Dice and Kogan, BRAVO,
@@ -42,100 +52,134 @@
 #include "cache_entry.h"
 
 #ifndef PIN_SLOTS
-#define PIN_SLOTS 7		/* of a thread, in two lines */
+#define PIN_SLOTS 5		/* of a thread, in two lines */
 #endif
-enum { PIN_SLOT_BITS = 3 };	/* of a slot's number; the others: whose */
+/* What became of its pin; below the number of the use. */
+enum { PIN_MOVED = 1, PIN_GONE = 2, PIN_ENDS = PIN_MOVED | PIN_GONE };
 
 struct pin_slot {
 	struct atomic_ptr entry;	/* NULL: it is free */
 	struct atomic_u64 version;
+	struct atomic_u64 use;
 };
 
 struct pin_slots {
 	_Alignas(COUNTER_PLACE_BYTES) struct pin_slot slot[PIN_SLOTS];
-	uint32_t next;		/* where its thread looks first */
+	uint32_t next;		/* where its thread looks first, in bytes */
 };
 
 _Static_assert(sizeof(struct pin_slots) == COUNTER_PLACE_BYTES, "places");
-_Static_assert(PIN_SLOTS < 1 << PIN_SLOT_BITS, "numbers of slots");
 
 /* By the numbers of threads that own theirs, see counter.h. */
 extern struct pin_slots pin_slots[COUNTER_OWNERS];
 
-/* Slots have numbers from 1 on; 0: a pin that stands in the word. */
+/* Each slot has a number: its place, as those of threads; 0: a pin that stands
+ * in the word. */
 static inline struct pin_slot *pin_slot(uint32_t id)
 {
-	uint32_t at = id - 1;
-
-	return &pin_slots[at >> PIN_SLOT_BITS]
-			.slot[at & ((1 << PIN_SLOT_BITS) - 1)];
+	return counter_at(pin_slots, id);
 }
 
-static inline uint32_t pin_slot_id(uint32_t place, uint32_t i)
+/* Of a thread that counts at that place. */
+static inline bool pin_slot_is_at(uint32_t id, uint32_t place)
 {
-	return (place / COUNTER_PLACE_BYTES << PIN_SLOT_BITS) + i + 1;
+	return id - place < COUNTER_PLACE_BYTES;
 }
 
-/* Another one of the thread's that is free, or PIN_SLOTS. */
-uint32_t pin_slots_other(const struct pin_slots *mine);
-
-/* Step 1; 0: all its slots are in use. */
-static inline uint32_t pin_slot_fill(uint32_t place, struct cache_entry *e,
-				     uint64_t version)
+/* Where the thread looks first. */
+static inline uint32_t pin_slot_next(uint32_t place)
 {
-	struct pin_slots *mine = counter_at(pin_slots, place);
-	uint32_t i = mine->next;
+	const struct pin_slots *mine = counter_at(pin_slots, place);
 
-	/* acquire <- pin_slot_empty(): passed on by the store (N2) */
-	if (__builtin_expect(ptr_load_acquire(&mine->slot[i].entry) != NULL,
-			     0)) {
-		i = pin_slots_other(mine);
-		if (i == PIN_SLOTS)
-			return 0;
-		mine->next = i;
-	}
-	/* release -> all that look at it: what emptied the slot (N2), and to
-	 * where the pin that stood here went */
-	u64_store_release(&mine->slot[i].version, version);
-	/* release -> pin_slots_each(): the version; see N2 */
-	ptr_store_release(&mine->slot[i].entry, e);
+	return place + mine->next;
+}
+
+static inline bool pin_slot_is_free(uint32_t id)
+{
+	/* acquire <- pin_slot_empty(): passed on by pin_slot_fill() (N2) */
+	return !ptr_load_acquire(&pin_slot(id)->entry);
+}
+
+/* Another one of the thread's that is free, from now on the next; 0: none. */
+uint32_t pin_slot_other(uint32_t place);
+
+/* Step 1, of a free one. */
+static inline void pin_slot_fill(uint32_t id, struct cache_entry *e,
+				 uint64_t version)
+{
+	struct pin_slot *s = pin_slot(id);
+	/* relaxed: what others wrote is acquired by pin_slot_is_free() */
+	uint64_t use = u64_load_relaxed(&s->use);
+
+	/* release, all three -> see(): who sees one of these sees those before
+	 * it, and what emptied the slot (N2) */
+	u64_store_release(&s->use, (use | PIN_ENDS) + 1);
+	u64_store_release(&s->version, version);
+	ptr_store_release(&s->entry, e);
 	compiler_barrier();	/* before the look, see section.h */
-	return pin_slot_id(place, i);
 }
 
-/* Whether the slot has the entry, with that version. */
+/* Whether it has the pin of that entry and version, moved or not. */
+static inline bool pin_slot_is_of(const struct pin_slot *s,
+				  const struct cache_entry *e, uint64_t version)
+{
+	/* relaxed, both: who has a pin knows what was filled; it stays until
+	 * that pin is given back */
+	return ptr_load_relaxed(&s->entry) == e &&
+	       u64_load_relaxed(&s->version) == version;
+}
+
+/* The same, and it stands there still. */
 static inline bool pin_slot_has(uint32_t id, const struct cache_entry *e,
 				uint64_t version)
 {
-	/* acquire, both <- pin_slot_fill(); who moved it: the word has it */
-	return ptr_load_acquire(&pin_slot(id)->entry) == e &&
-	       u64_load_acquire(&pin_slot(id)->version) == version;
+	const struct pin_slot *s = pin_slot(id);
+
+	/* acquire <- pin_slot_move(): the word has it */
+	return pin_slot_is_of(s, e, version) &&
+	       !(u64_load_acquire(&s->use) & PIN_ENDS);
 }
 
-/* False: another thread has emptied it, so the pin stands in the word now, or
- * there was none. */
-static inline bool pin_slot_empty(uint32_t id, struct cache_entry *e,
+/* The slot may be filled again. */
+static inline void pin_slot_empty(struct pin_slot *s)
+{
+	/* release -> see(), pin_slot_fill() (N2) */
+	ptr_store_release(&s->entry, NULL);
+}
+
+/* Steps 3 and 4: the pin that a slot of the calling thread has is given back.
+ * False: its entry was closed, pin_slot_settle() says where the pin stood. */
+static inline bool pin_slot_leave(struct pin_slot *s, struct cache_entry *e,
 				  uint64_t version)
 {
-	void *old = e;
+	const uint64_t open = version << ENTRY_VERSION_SHIFT | ENTRY_OPEN;
 
-	/* acquire <- pin_slot_fill(): another one says the same as an exchange
-	 * that fails */
-	if (u64_load_acquire(&pin_slot(id)->version) != version)
-		return false;
-	/* acq_rel: release -> pin_slots_each() (N2); acquire <- who moved the
-	 * pin: it is in the word */
-	return ptr_cas_strong_acq_rel(&pin_slot(id)->entry, &old, NULL);
+	pin_slot_empty(s);
+	compiler_barrier();	/* before the looks, as in pin_slot_fill() */
+	/* acquire <- entry_unshut(), passed on by who opened it: so it sees
+	 * what pin_slot_move() did before; relaxed: behind that */
+	return entry_stays_open(open, entry_look(e)) &&
+	       !(u64_load_relaxed(&s->use) & PIN_ENDS);
 }
+
+/* False: in the word, where it is now. */
+bool pin_slot_settle(struct pin_slot *s);
+
+/* The same by any thread, of a pin that may have been given back. */
+bool pin_slot_end(struct pin_slot *s, const struct cache_entry *e,
+		  uint64_t version);
 
 /* One that was seen in a slot. */
 struct slot_pin {
-	uint32_t id;
+	struct pin_slot *slot;
 	struct cache_entry *entry;
-	uint64_t version;
+	uint64_t version, use;
 };
 
-/* Calls fn for each slot that is in use; wait-free. */
+/* By who closes its entry, with a pin more in its word.  False: it is gone. */
+bool pin_slot_move(const struct slot_pin *pin);
+
+/* Calls fn for each pin that stands in a slot; wait-free. */
 void pin_slots_each(void (*fn)(void *ctx, const struct slot_pin *pin),
 		    void *ctx);
 

@@ -132,13 +132,13 @@ static void check(const struct held *h)
 
 /* ------------------------------------------------------------------ pins */
 
-/* Now, or when it was given back since; as far as one look can tell. */
+/* As far as one look can tell. */
 static bool was_moved(const struct seg_pin *pin)
 {
 	uint32_t slot = cache_pin_slot(pin);
 
 	/* relaxed: only counted */
-	return slot && ptr_load_relaxed(&pin_slot(slot)->entry) != pin->entry;
+	return slot && (u64_load_relaxed(&pin_slot(slot)->use) & PIN_MOVED);
 }
 
 static void let_go(struct worker *w, struct held *h)

@@ -511,6 +511,8 @@ static void test_open_all_the_time(void **state)
 	assert_true(entry_stays_open(word, entry_look(&entry)));
 	assert_true(entry_close(&entry));
 	assert_false(entry_stays_open(word, entry_look(&entry)));
+	assert_false(entry_open(&entry, entry_look(&entry)));
+	entry_unshut(&entry);
 	open_it();
 	assert_true(entry_stays_open(word, entry_look(&entry)));
 	assert_true(entry_close(&entry));

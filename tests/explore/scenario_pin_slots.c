@@ -72,6 +72,24 @@ static void two_open_and_one_pinned(void)
 	pin_in_slot();
 }
 
+/* Of one version, both. */
+static void two_open_and_the_first_pinned(void)
+{
+	struct seg_pin first;
+
+	open_one(2, false);
+	first = pin;
+	caches_put(2, 1);
+	open_entry(2);
+	explore_check(!seg_cache_get(cache, 2, &pin));
+	explore_check(cache_pin_slot(&pin) != 0 &&
+		      pin.version >> 32 != first.version >> 32 &&
+		      cache_pin_version(&pin) == cache_pin_version(&first));
+	explore_check(!seg_unpin(&pin));
+	pin = first;
+	pin_slots[0].next = 0;	/* that slot is used next, if it is free */
+}
+
 /* ---- get against put, which evicts ---- */
 
 static void get_or_evict(unsigned thread)
@@ -87,10 +105,12 @@ static const struct explore_twin evict_twins[] = {
 	EXPLORE_TWIN("not closed", SKIP, "entry_shut", "cas"),
 	EXPLORE_TWIN("killed while open", BLIND, "entry_kill", "cas"),
 	EXPLORE_TWIN("no pin moved", SKIP, "entry_move_in", "add"),
-	EXPLORE_TWIN("emptied by a store", BLIND, "pin_slot_empty", "cas"),
-	EXPLORE_TWIN("relaxed fill and empty", RELAX, "pin_slot_empty", "cas"),
-	EXPLORE_TWIN("relaxed look at slots", RELAX, "look_at", "load"),
-	EXPLORE_TWIN("no look at slots", SKIP, "look_at", "load"),
+	EXPLORE_TWIN("move not told of", SKIP, "pin_slot_move", "cas"),
+	EXPLORE_TWIN("moved blindly", BLIND, "pin_slot_move", "cas"),
+	EXPLORE_TWIN("ended blindly", BLIND, "pin_slot_settle", "cas"),
+	EXPLORE_TWIN("relaxed empty", RELAX, "pin_slot_empty", "store"),
+	EXPLORE_TWIN("relaxed look at slots", RELAX, "see", "load"),
+	EXPLORE_TWIN("no look at slots", SKIP, "see", "load"),
 	{ .name = NULL },
 };
 
@@ -111,7 +131,7 @@ static const struct explore_twin recycle_twins[] = {
 	EXPLORE_TWIN_SWITCH("no barrier", explore_throw_barrier),
 	EXPLORE_TWIN("word not looked at again", STALE, "entry_look", "load"),
 	EXPLORE_TWIN("hidden while open", BLIND, "entry_hide", "cas"),
-	EXPLORE_TWIN("emptied by a store", BLIND, "pin_slot_empty", "cas"),
+	EXPLORE_TWIN("ended blindly", BLIND, "pin_slot_settle", "cas"),
 	{ .name = NULL },
 };
 
@@ -128,8 +148,8 @@ static void unpin_or_replace(unsigned thread)
 }
 
 static const struct explore_twin unpin_twins[] = {
-	EXPLORE_TWIN("relaxed empty", RELAX, "pin_slot_empty", "cas"),
-	EXPLORE_TWIN("emptied by a store", BLIND, "pin_slot_empty", "cas"),
+	EXPLORE_TWIN("relaxed end", RELAX, "pin_slot_end", "cas"),
+	EXPLORE_TWIN("ended blindly", BLIND, "pin_slot_end", "cas"),
 	EXPLORE_TWIN("no pin moved", SKIP, "entry_move_in", "add"),
 	{ .name = NULL },
 };
@@ -147,11 +167,29 @@ static void unpin_or_remove(unsigned thread)
 }
 
 static const struct explore_twin refill_twins[] = {
-	EXPLORE_TWIN("relaxed empty", RELAX, "pin_slot_empty", "cas"),
+	EXPLORE_TWIN("relaxed empty", RELAX, "pin_slot_empty", "store"),
 	EXPLORE_TWIN("relaxed fill", RELAX, "pin_slot_fill", "store"),
-	EXPLORE_TWIN("relaxed free slot", RELAX, "pin_slot_fill", "load"),
-	{ .name = "relaxed look at the version", .mutation = EXPLORE_RELAX,
-	  .function = "look_at", .op = "load", .nth = 2 },
+	EXPLORE_TWIN("relaxed free slot", RELAX, "pin_slot_is_free", "load"),
+	{ .name = NULL },
+};
+
+/* ---- the slot's next pin is not taken for the last one ---- */
+
+static void pin_another_or_remove(unsigned thread)
+{
+	if (thread) {
+		explore_check(!seg_cache_remove(cache, 1, NULL));
+		return;
+	}
+	caches_unpin(&pin);
+	caches_get(2);
+}
+
+static const struct explore_twin another_twins[] = {
+	{ .name = "relaxed look at the use", .mutation = EXPLORE_RELAX,
+	  .function = "see", .op = "load", .nth = 1 },
+	{ .name = "use not counted", .mutation = EXPLORE_SKIP,
+	  .function = "pin_slot_fill", .op = "store", .nth = 1 },
 	{ .name = NULL },
 };
 
@@ -175,7 +213,29 @@ static void get_or_take(unsigned thread)
 static const struct explore_twin take_twins[] = {
 	EXPLORE_TWIN_SWITCH("no barrier", explore_throw_barrier),
 	EXPLORE_TWIN("killed while open", BLIND, "entry_kill", "cas"),
-	EXPLORE_TWIN("no look at slots", SKIP, "look_at", "load"),
+	EXPLORE_TWIN("no look at slots", SKIP, "see", "load"),
+	{ .name = NULL },
+};
+
+/* ---- closed, and opened again, while its pin is given back ---- */
+
+static void unpin_or_open_again(unsigned thread)
+{
+	if (thread == 0)
+		caches_unpin(&pin);
+	else if (thread == 1)
+		caches_get(1);
+	else
+		get_or_take(0);
+}
+
+static const struct explore_twin again_twins[] = {
+	EXPLORE_TWIN("use not looked at", SKIP, "pin_slot_leave", "load"),
+	EXPLORE_TWIN("word not looked at", STALE, "entry_look", "load"),
+	EXPLORE_TWIN("opens while it is shut", SKIP, "entry_shut", "cas"),
+	EXPLORE_TWIN("move not told of", SKIP, "pin_slot_move", "cas"),
+	EXPLORE_TWIN("relaxed unshut", RELAX, "entry_unshut", "cas"),
+	EXPLORE_TWIN_SWITCH("no barrier", explore_throw_barrier),
 	{ .name = NULL },
 };
 
@@ -231,8 +291,14 @@ const struct explore_scenario explore_pin_slots[] = {
 	{ "unpinned elsewhere, and the slot is filled again", 3,
 	  two_open_and_one_pinned, unpin_or_remove, caches_close, refill_twins,
 	  false },
+	{ "another is pinned while one is removed", 2,
+	  two_open_and_the_first_pinned, pin_another_or_remove, caches_close,
+	  another_twins, false },
 	{ "an open entry is taken", 3, one_open, get_or_take, caches_close,
 	  take_twins, false },
+	{ "given back while it is closed and opened again", 3,
+	  one_pinned_in_a_slot, unpin_or_open_again, caches_close, again_twins,
+	  false },
 	{ "an open entry is evicted under short reads", 3,
 	  one_open_for_short_reads, use_or_evict, caches_close, peek_twins,
 	  false },
