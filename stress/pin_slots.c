@@ -459,8 +459,8 @@ static void check_rest(struct game *g, struct worker *workers)
 static void no_slot(void *ctx, const struct slot_pin *pin)
 {
 	(void)ctx;
-	stress_fail("slot %" PRIu32 " is in use, and nothing is pinned",
-		    pin->id);
+	stress_fail("the slot at %p is in use, and nothing is pinned",
+		    (void *)pin->slot);
 }
 
 static void empty_handed(struct worker *w)

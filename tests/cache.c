@@ -249,10 +249,10 @@ static void test_what_is_too_heavy_is_refused(void **state)
 					   NULL), -E2BIG);
 	assert_int_equal(seg_cache_put(box->cache, 2, number(2), UINT64_MAX,
 				       NULL), -E2BIG);
-	assert_int_equal(box->heard, 0);
+	assert_int_equal(box_heard(box), 0);
 	assert_true(has(box->cache, 1));
 	put(box->cache, 2, number(2), 100);
-	assert_int_equal(box->heard, 1);
+	assert_int_equal(box_heard(box), 1);
 	box_end(box);
 }
 
@@ -285,9 +285,9 @@ static void test_nothing_goes_while_there_is_room(void **state)
 		put(box->cache, i, number(i), 7);
 	for (uint64_t i = 0; i < SOME; i++)
 		assert_true(has(box->cache, i));
-	assert_int_equal(box->heard, 0);
+	assert_int_equal(box_heard(box), 0);
 	put(box->cache, SOME, number(SOME), 7);
-	assert_int_equal(box->heard, 1);
+	assert_int_equal(box_heard(box), 1);
 	assert_weights(box, SOME * 7, 0);
 	box_end(box);
 }
@@ -304,10 +304,10 @@ static void test_the_maximum_changes_at_run_time(void **state)
 	assert_int_equal(seg_cache_set_max_weight(box->cache,
 						  (UINT64_C(1) << 56) + 1),
 			 -ERANGE);
-	assert_int_equal(box->heard, 0);
+	assert_int_equal(box_heard(box), 0);
 	assert_int_equal(seg_cache_set_max_weight(box->cache, 300), 0);
 	assert_weights(box, 300, 400);
-	assert_int_equal(box->heard, 70);
+	assert_int_equal(box_heard(box), 70);
 	assert_int_equal(cache_stats(box->cache).shrinks_total, 70);
 	/* Below what is pinned alone: its unpin sees to it. */
 	unpin(&pin);

@@ -53,8 +53,10 @@ static unsigned times(struct box *box, uint64_t key, enum seg_cause cause)
 {
 	unsigned found = 0;
 
+	pthread_mutex_lock(&box->lock);
 	for (uint64_t i = 0; i < box->heard && i < HEARD_MOST; i++)
 		found += box->call[i].key == key && box->call[i].cause == cause;
+	pthread_mutex_unlock(&box->lock);
 	return found;
 }
 
@@ -93,7 +95,7 @@ static void test_others_are_evicted(void **state)
 		assert_int_equal(box_times(box, number(i)), 0);
 		assert_ptr_equal(seg_pin_value(&pin[i]), number(i));
 	}
-	assert_true(box->heard >= 4 * TEN - 2);
+	assert_true(box_heard(box) >= 4 * TEN - 2);
 	unpin(&pin[0]);
 	assert_true(cache_stats(box->cache).weight <= TEN * TEN);
 	unpin_elsewhere(&pin[1]);
@@ -113,14 +115,14 @@ static void test_all_are_pinned(void **state)
 
 	(void)state;
 	put(box->cache, TEN, number(TEN), TEN * TEN);
-	assert_int_equal(box->heard, 0);
+	assert_int_equal(box_heard(box), 0);
 	assert_weights(box, TEN * TEN, TEN * TEN);
 	assert_int_equal(slots_in_use(), 0);
 	for (uint64_t i = 0; i < TEN; i++) {
 		unpin(&pin[i]);
 		box_check(box);
 	}
-	assert_true(box->heard > 0);
+	assert_true(box_heard(box) > 0);
 	box_end(box);
 }
 
@@ -136,7 +138,7 @@ static void test_open_ones_are_evicted(void **state)
 		put(box->cache, i, number(i), 1);
 		assert_weights(box, MANY, 0);
 	}
-	assert_int_equal(box->heard, 2 * MANY);
+	assert_int_equal(box_heard(box), 2 * MANY);
 	for (uint64_t i = 0; i < 3 * MANY; i++)
 		assert_int_equal(box_times(box, number(i)) +
 				 has(box->cache, i), 1);
@@ -167,7 +169,7 @@ static void test_shrunk_to_what_is_pinned(void **state)
 	assert_weights(box, 40, 0);
 	assert_int_equal(seg_cache_shrink(box->cache, 0, &evicted), 0);
 	assert_int_equal(evicted, 40);
-	assert_int_equal(box->heard, TEN);
+	assert_int_equal(box_heard(box), TEN);
 	box_end(box);
 }
 
@@ -185,7 +187,7 @@ static void test_a_smaller_maximum(void **state)
 		assert_true(cache_stats(box->cache).weight <= 35);
 	}
 	assert_weights(box, 30, 0);
-	assert_int_equal(box->heard, 7);
+	assert_int_equal(box_heard(box), 7);
 	box_end(box);
 }
 
@@ -274,7 +276,7 @@ static void test_taken(void **state)
 	assert_weights(box, 80, 10);
 	assert_false(has(box->cache, 0));
 	unpin(&pin[1]);
-	assert_int_equal(box->heard, 0);
+	assert_int_equal(box_heard(box), 0);
 	box_end(box);
 }
 
@@ -289,7 +291,7 @@ static void test_destroyed(void **state)
 	assert_int_equal(recorder_has(&box->lines, "not destroyed: 3 entries "
 						   "pinned"), 1);
 	assert_int_equal(recorder_has(&box->lines, "4 pins without a tag"), 1);
-	assert_int_equal(box->heard, 0);
+	assert_int_equal(box_heard(box), 0);
 	assert_weights(box, 70, 30);
 	/* It can be used on. */
 	for (int i = 0; i < 3; i++)
@@ -323,13 +325,13 @@ static struct box *begin_many(struct seg_pin *pin)
 static void end_many(struct box *box, struct seg_pin *pin,
 		     enum seg_cause cause, bool leave_then)
 {
-	assert_int_equal(box->heard, MANY - TEN);
+	assert_int_equal(box_heard(box), MANY - TEN);
 	assert_weights(box, 0, TEN);
 	for (uint64_t i = 0; i < MANY; i++)
 		assert_int_equal(times(box, i, cause), i % TEN != 0);
 	for (int i = 0; i < TEN; i++)
 		unpin(&pin[i]);
-	assert_int_equal(box->heard, leave_then ? MANY : MANY - TEN);
+	assert_int_equal(box_heard(box), leave_then ? MANY : MANY - TEN);
 	assert_int_equal(seg_cache_clear(box->cache), 0);
 	for (uint64_t i = 0; i < MANY; i++)
 		assert_int_equal(box_times(box, number(i)), 1);
@@ -507,7 +509,7 @@ static int child_whose_barrier_goes(void *unused)
 	}
 	require_kept(box, 0, TEN);
 	assert_weights(box, TEN * TEN, TEN * TEN);
-	require(box->heard == 2 * TEN);
+	require(box_heard(box) == 2 * TEN);
 	for (uint64_t i = TEN; i < 4 * TEN; i++)
 		require(box_times(box, number(i)) == !has(box->cache, i));
 	/* Nothing opens, and pins in slots are given back as ever. */
@@ -522,7 +524,7 @@ static int child_whose_barrier_goes(void *unused)
 	/* Nor by other ways out: not the listener's, nor the taker's. */
 	require(seg_cache_take(box->cache, 1, &(void *){ NULL }) == -EBUSY);
 	require(!seg_cache_clear(box->cache));
-	require(box->heard == 3 * TEN);
+	require(box_heard(box) == 3 * TEN);
 	for (uint64_t i = 0; i < TEN; i++)
 		require(!box_times(box, number(i)));
 	assert_weights(box, 0, TEN * TEN);

@@ -114,8 +114,10 @@ static unsigned times(uint64_t key, enum seg_cause cause)
 {
 	unsigned found = 0;
 
+	pthread_mutex_lock(&box->lock);
 	for (uint64_t i = 0; i < box->heard; i++)
 		found += box->call[i].key == key && box->call[i].cause == cause;
+	pthread_mutex_unlock(&box->lock);
 	return found;
 }
 
@@ -133,7 +135,7 @@ static void assert_left(const int *left, const int *gone)
 		assert_int_equal(has(box->cache, i),
 				 nth < left[region] && !leaves);
 	}
-	assert_int_equal(box->heard, heard);
+	assert_int_equal(box_heard(box), heard);
 	assert_int_equal(cache_stats(box->cache).reclaims_total, heard);
 }
 
@@ -229,13 +231,13 @@ static void test_many_of_one_bucket(void **state)
 		pages[i] = NULL;
 	}
 	assert_int_equal(drain(100).pinned_bytes, MANY * PAGE_BYTES);
-	assert_int_equal(box->heard, 0);
+	assert_int_equal(box_heard(box), 0);
 	for (int i = 0; i < MANY; i++)
 		unpin(&pin[i]);
 	assert_int_equal(drain(100).evicted_bytes, MANY * PAGE_BYTES);
 	for (int i = 0; i < MANY; i++)
 		assert_int_equal(times(keys[i], SEG_CAUSE_RECLAIMED), 1);
-	assert_int_equal(box->heard, MANY);
+	assert_int_equal(box_heard(box), MANY);
 }
 
 /* ---- who stays ---- */
@@ -272,7 +274,7 @@ static void test_pinned_pages_stay(void **state)
 	assert_int_equal(d.evicted_bytes, 3 * PAGE_BYTES);
 	assert_int_equal(d.retired_bytes, 3 * PAGE_BYTES);
 	assert_int_equal(regions(), 2);
-	assert_int_equal(box->heard, 7);
+	assert_int_equal(box_heard(box), 7);
 }
 
 /* They can't be found any more, and hold their regions all the same. */
@@ -372,7 +374,7 @@ static void test_both_parts_are(void **state)
 	unpin(&pin);
 	d = drain(25);
 	assert_int_equal(d.evicted_bytes, 3 * PAGE_BYTES);
-	assert_int_equal(box->heard, 1);
+	assert_int_equal(box_heard(box), 1);
 	assert_int_equal(regions(), REGIONS);
 }
 
@@ -394,7 +396,7 @@ static void test_a_cache_without_pages(void **state)
 	keep((int[]){ 3, 16, 16, 16 });
 	d = drain(25);
 	assert_int_equal(d.evicted_bytes, 3 * PAGE_BYTES);
-	assert_int_equal(other->heard, 0);
+	assert_int_equal(box_heard(other), 0);
 	assert_int_equal(cache_stats(other->cache).entries, 3);
 	box_end(other);
 }
@@ -410,9 +412,9 @@ static void test_a_cache_of_another_pool(void **state)
 		.max_weight = ROOM, .pages = pool, .budget = budget });
 	put(other->cache, 1, new_page(PAGE_BYTES, 0), 0);
 	assert_int_equal(seg_pool_drain(mine, 100, NULL), 0);
-	assert_int_equal(other->heard, 0);
+	assert_int_equal(box_heard(other), 0);
 	assert_int_equal(seg_pool_drain(pool, 100, NULL), 0);
-	assert_int_equal(other->heard, 1);
+	assert_int_equal(box_heard(other), 1);
 	box_end(other);
 	end_pool(pool);
 	pool = mine;
@@ -434,7 +436,7 @@ static void test_a_cache_of_a_budget_above(void **state)
 		.max_weight = ROOM, .pages = pool, .budget = budget });
 	put(above->cache, 1, new_page(PAGE_BYTES, 0), 0);
 	assert_int_equal(seg_pool_drain(pool, 100, NULL), 0);
-	assert_int_equal(above->heard, 1);
+	assert_int_equal(box_heard(above), 1);
 	assert_int_equal(charged(child), 0);
 	box_end(above);
 	end_both(pool, child);
@@ -477,10 +479,10 @@ static void test_what_is_being_loaded(void **state)
 		pages[key] = NULL;
 		d = drain(25);
 		assert_int_equal(d.pinned_bytes, PAGE_BYTES);
-		assert_int_equal(box->heard, key);
+		assert_int_equal(box_heard(box), key);
 		unpin(&pin);
 		drain(25);
-		assert_int_equal(box->heard, key + 1);
+		assert_int_equal(box_heard(box), key + 1);
 	}
 	assert_int_equal(times(0, SEG_CAUSE_RECLAIMED), 1);
 	assert_int_equal(times(1, SEG_CAUSE_REMOVED), 1);

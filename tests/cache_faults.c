@@ -195,7 +195,7 @@ static void test_no_memory_at_all(void **state)
 	assert_int_equal(seg_cache_shrink(box->cache, 20, NULL), 0);
 	assert_int_equal(cache_stats(box->cache).weight, 20);
 	assert_int_equal(seg_cache_clear(box->cache), 0);
-	assert_int_equal(box->heard, 100);
+	assert_int_equal(box_heard(box), 100);
 	fault_disarm();
 	box_end(box);
 	assert_nothing_is_left();
@@ -222,7 +222,7 @@ static void test_a_put_without_memory(void **state)
 	assert_int_equal(cache_stats(box->cache).entries, key);
 	assert_true(fault_disarm() > 0);
 	put(box->cache, key, number(key), 1);
-	assert_int_equal(box->heard, 0);
+	assert_int_equal(box_heard(box), 0);
 	box_end(box);
 	assert_nothing_is_left();
 }
@@ -244,7 +244,7 @@ static void test_a_put_while_values_wait(void **state)
 	while (!ret && ++key < 1000);
 	assert_int_equal(ret, -ENOMEM);
 	assert_true(key > 0);
-	assert_int_equal(box->heard, 0);
+	assert_int_equal(box_heard(box), 0);
 	seg_read_end();
 	wait_until(seg_cache_replace(box->cache, 0, number(key), 10, NULL) ==
 		   0);
@@ -323,7 +323,7 @@ static void test_a_destroy_that_the_kernel_refuses(void **state)
 		assert_int_equal(seg_pin_tag(&pin, 5), 0);
 		unpin(&pin);
 	}
-	assert_int_equal(box->heard, 3);
+	assert_int_equal(box_heard(box), 3);
 	box_end(box);
 	end_budget(b);
 	assert_nothing_is_left();

@@ -283,7 +283,7 @@ static void test_changes_inside_a_section(void **state)
 	assert_true(is_whole(page, 'a'));
 	assert_int_equal(seg_cache_take(s.cache, 1, &page), -EDEADLK);
 	assert_int_equal(seg_cache_destroy(s.cache), -EDEADLK);
-	assert_int_equal(s.box->heard, 0);
+	assert_int_equal(box_heard(s.box), 0);
 	seg_read_end();
 	wait_until(box_heard(s.box) == 22);
 	scene_end(&s);
@@ -354,7 +354,7 @@ static void test_without_short_reads_nothing_waits(void **state)
 	}
 	assert_int_equal(waiting(box->cache), 0);
 	assert_int_equal(cache_stats(box->cache).metadata_bytes, bytes);
-	assert_int_equal(box->heard, MANY);
+	assert_int_equal(box_heard(box), MANY);
 	keeper_let_go();
 	box_end(box);
 }
@@ -392,7 +392,7 @@ static void test_with_short_reads_only_values_wait(void **state)
 	}
 	assert_int_equal(cache_stats(box->cache).deferred_weight, 10 * MANY);
 	assert_true(cache_stats(box->cache).metadata_bytes > bytes);
-	assert_int_equal(box->heard, 0);
+	assert_int_equal(box_heard(box), 0);
 	keeper_let_go();
 	wait_until(cache_stats(box->cache).deferred_weight == 0);
 	assert_int_equal(box_heard(box), MANY);
@@ -438,7 +438,7 @@ static void test_take_waits_for_readers(void **state)
 	assert_int_equal(threads_join(&threads), 0);
 	assert_ptr_equal(t.page, page);
 	assert_int_equal(seg_page_release(t.page), 0);
-	assert_int_equal(s.box->heard, 0);
+	assert_int_equal(box_heard(s.box), 0);
 	sem_destroy(&t.taken);
 	scene_end(&s);
 }

@@ -249,10 +249,10 @@ static void test_a_listener_that_uses_another_cache(void **state)
 	for (uint64_t i = 0; i < VALUES; i++)
 		put(box->cache, i, number(i), 1 + i % 3);
 	assert_int_equal(seg_cache_clear(box->cache), 0);
-	assert_int_equal(box->heard, VALUES);
+	assert_int_equal(box_heard(box), VALUES);
 	assert_int_equal(second.taken, VALUES / 3);
 	assert_int_equal(seg_cache_clear(second.box->cache), 0);
-	assert_int_equal(second.box->heard, VALUES - VALUES / 3);
+	assert_int_equal(box_heard(second.box), VALUES - VALUES / 3);
 	for (uint64_t i = 0; i < VALUES; i++)
 		assert_int_equal(box_times(second.box, number(i)), i % 3 != 1);
 	box_end(box);
@@ -459,10 +459,10 @@ static void test_the_keeper_asks_no_cache(void **state)
 	assert_true(k.logged > 0);
 	assert_int_equal(k.refused, k.logged);
 	assert_int_equal(k.heard, 0);
-	assert_int_equal(box->heard, 0);
+	assert_int_equal(box_heard(box), 0);
 	segment = seg_alloc(k.scene.pool, SLICE);
 	assert_non_null(segment);
-	assert_true(box->heard > 0);
+	assert_true(box_heard(box) > 0);
 	assert_int_equal(seg_release(k.scene.pool, segment), 0);
 	scene_end(&k.scene);
 	sem_destroy(&k.done);
@@ -539,13 +539,13 @@ static int child_at_the_limit(void *ctx)
 
 	require(!seg_alloc(s->pool, SLICE));
 	require(!seg_alloc(s->pool, SLICE));
-	require(s->box->heard == 0);
+	require(box_heard(s->box) == 0);
 	require(seg_budget_set_limit(s->budget, (SLICES + 1) * SLICE) == 0);
 	require(seg_page_create(s->pool, &bytes, 1, &page) == 0);
 	require(seg_cache_create(&o, &own) == 0);
 	require(seg_cache_put(own, 1, page, 0, NULL) == 0);
 	segment = seg_alloc(s->pool, SLICE);
-	require(segment && s->box->heard == 0);
+	require(segment && box_heard(s->box) == 0);
 	require(cache_stats(own).reclaims_total == 1);
 	require(seg_release(s->pool, segment) == 0);
 	require(seg_cache_destroy(own) == 0);
@@ -564,10 +564,10 @@ static void test_a_child_asks_no_cache_of_its_parent(void **state)
 	s = scene_begin(0);
 	fill(&s, SLICE, SLICES);
 	assert_int_equal(run_in_child(child_at_the_limit, &s), 0);
-	assert_int_equal(s.box->heard, 0);
+	assert_int_equal(box_heard(s.box), 0);
 	segment = seg_alloc(s.pool, SLICE);
 	assert_non_null(segment);
-	assert_true(s.box->heard > 0);
+	assert_true(box_heard(s.box) > 0);
 	assert_int_equal(seg_release(s.pool, segment), 0);
 	scene_end(&s);
 }

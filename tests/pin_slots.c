@@ -219,7 +219,7 @@ static void test_the_thread_has_ended(void **state)
 	unpin(&s[0].pin);
 	assert_weights(box, 0, 70);
 	assert_int_equal(seg_cache_shrink(box->cache, 0, NULL), 0);
-	assert_int_equal(box->heard, 0);
+	assert_int_equal(box_heard(box), 0);
 	unpin(&s[1].pin);
 	assert_weights(box, 70, 0);
 	box_end(box);
@@ -383,7 +383,7 @@ static void test_a_second_unpin_of_one_that_was_moved(void **state)
 	pin = copy = get_in_slot(box->cache, 1);
 	assert_int_equal(seg_cache_remove(box->cache, 1, NULL), 0);
 	unpin(&pin);
-	assert_int_equal(box->heard, 1);
+	assert_int_equal(box_heard(box), 1);
 	put(box->cache, 2, number(2), 60);
 	assert_ptr_equal(entry_of(box->cache, 2), copy.entry);
 	other = get(box->cache, 2);
@@ -447,7 +447,7 @@ static void test_a_tag_for_one_that_was_moved(void **state)
 	assert_int_equal(pins_of(box).tagged, 1);
 	unpin(&pin);
 	assert_int_equal(pins_of(box).tagged, 0);
-	assert_int_equal(box->heard, 1);
+	assert_int_equal(box_heard(box), 1);
 	/* Given back: there is nothing to tag, though the slot has a pin of
 	 * what is another key's by now. */
 	put_open(box->cache, 2, 60);
@@ -571,15 +571,15 @@ static void test_two_caches(void **state)
 	assert_int_equal(seg_cache_destroy(box[0]->cache), -EBUSY);
 	assert_int_equal(slots_in_use(), 2);
 	for (int i = 0; i < 4; i += 2) {
-		assert_int_equal(box[0]->heard, 0);
+		assert_int_equal(box_heard(box[0]), 0);
 		unpin(&pin[i]);
 	}
-	assert_int_equal(box[0]->heard, 1);
+	assert_int_equal(box_heard(box[0]), 1);
 	box_end(box[0]);
 	assert_weights(box[1], 0, 71);
 	for (int i = 1; i < 4; i += 2)
 		unpin(&pin[i]);
-	assert_int_equal(box[1]->heard, 0);
+	assert_int_equal(box_heard(box[1]), 0);
 	box_end(box[1]);
 }
 

@@ -323,7 +323,7 @@ static void test_without_need_nothing_goes(void **state)
 	(void)state;
 	fill(&s, box, PAGES);
 	assert_int_equal(charged(s.budget), PAGES * PAGE_BYTES);
-	assert_int_equal(box->heard, 0);
+	assert_int_equal(box_heard(box), 0);
 	assert_int_equal(budget_stats(s.budget).reclaimed_bytes_total, 0);
 	box_end(box);
 	end_both(s.pool, s.budget);
@@ -341,7 +341,7 @@ static void test_an_allocation_at_the_limit_is_served(void **state)
 		segment[i] = seg_alloc(s.pool, PAGE_BYTES);
 		assert_non_null(segment[i]);
 	}
-	assert_int_equal(box->heard, PAGES);
+	assert_int_equal(box_heard(box), PAGES);
 	for (uint64_t i = 0; i < PAGES; i++)
 		assert_int_equal(box->call[i].cause, SEG_CAUSE_RECLAIMED);
 	assert_int_equal(cache_stats(box->cache).reclaims_total, PAGES);
@@ -368,7 +368,7 @@ static void test_another_class_is_served_by_waiting(void **state)
 	fill(&s, box, PAGES);
 	segment = seg_alloc(s.pool, PAGES * PAGE_BYTES / 2);
 	assert_non_null(segment);
-	assert_true(box->heard >= PAGES / 2);
+	assert_true(box_heard(box) >= PAGES / 2);
 	assert_true(charged(s.budget) <= PAGES * PAGE_BYTES);
 	assert_int_equal(seg_release(s.pool, segment), 0);
 	box_end(box);
@@ -394,7 +394,7 @@ static void test_never_below_the_floor(void **state)
 			got++;
 		assert_true(cache_stats(box->cache).weight >= floors[f] ||
 			    got == 0);
-		assert_int_equal(got, box->heard);
+		assert_int_equal(got, box_heard(box));
 		assert_true(floors[f] > PAGES * PAGE_BYTES ||
 			    got >= PAGES - 1 - floors[f] / PAGE_BYTES);
 		while (got > 0)
@@ -417,11 +417,11 @@ static void test_what_is_pinned_is_not_given_back(void **state)
 	for (uint64_t i = 0; i < PAGES; i++)
 		pin[i] = get(box->cache, i);
 	assert_null(seg_alloc(s.pool, PAGE_BYTES));
-	assert_int_equal(box->heard, 0);
+	assert_int_equal(box_heard(box), 0);
 	unpin(&pin[5]);
 	/* One that gave nothing is left alone for a while. */
 	wait_until((segment = seg_alloc(s.pool, PAGE_BYTES)) != NULL);
-	assert_int_equal(box->heard, 1);
+	assert_int_equal(box_heard(box), 1);
 	assert_int_equal(box->call[0].key, 5);
 	assert_int_equal(seg_release(s.pool, segment), 0);
 	for (int i = 0; i < PAGES; i++)
@@ -446,7 +446,7 @@ static void test_a_heavy_pin_is_in_nobodys_way(void **state)
 		segment[i] = seg_alloc(s.pool, PAGE_BYTES);
 		assert_non_null(segment[i]);
 	}
-	assert_int_equal(box->heard, 1);
+	assert_int_equal(box_heard(box), 1);
 	assert_int_equal(box->call[0].key, 1);
 	for (int i = 0; i < PAGES - 1; i++)
 		assert_int_equal(seg_release(s.pool, segment[i]), 0);
@@ -500,7 +500,7 @@ static void test_a_listener_that_allocates(void **state)
 	box->also_ctx = s.pool;
 	segment = seg_alloc(s.pool, PAGE_BYTES);
 	assert_non_null(segment);
-	assert_true(box->heard <= PAGES / 16);
+	assert_true(box_heard(box) <= PAGES / 16);
 	box->also = NULL;
 	assert_int_equal(seg_release(s.pool, segment), 0);
 	box_end(box);
