@@ -508,32 +508,46 @@ void *seg_pin_value(const struct seg_pin *pin)
 	return ptr_load_relaxed(&e->value);
 }
 
-/* Into the word, where a pin ends that has a tag.  False: it is full. */
-static bool leave_slot(struct seg_pin *pin)
+/* A pin of the word beside that in the slot: 1; 0: no such pin stands there, or
+ * not any more; or -ENOMEM: the word is full. */
+static int pin_beside(const struct seg_pin *pin, uint32_t slot)
 {
-	uint32_t slot = cache_pin_slot(pin);
 	uint64_t version = cache_pin_version(pin);
 	uint64_t word = version << ENTRY_VERSION_SHIFT | ENTRY_LIVE;
 	struct cache_entry *e = pin->entry;
-	bool pinned = false, ended;
 	uint64_t now;
 
-	if (!slot)
-		return true;
-	while (pin_slot_has(slot, e, version) &&
-	       !(pinned = entry_pin(e, &word))) {
+	while (pin_slot_has(slot, e, version)) {
+		if (entry_pin(e, &word)) {
+			cache_weigh_pin(pin->cache, weight_off(e, word));
+			return 1;
+		}
 		now = entry_look(e);
 		/* Moved before it was hidden; or it is no pin any more. */
 		if (!entry_lives_on(word, now))
 			break;
 		if (now & ENTRY_FULL)
-			return false;
+			return -ENOMEM;
 	}
-	if (pinned)
-		cache_weigh_pin(pin->cache, weight_off(e, word));
-	ended = pin_slot_end(pin_slot(slot), e, version);
-	if (pinned && !ended)
-		cache_unpin(pin->cache, e, version);
+	return 0;
+}
+
+/* Into the word, where a pin ends that has a tag.  False: it is full. */
+static bool leave_slot(struct seg_pin *pin)
+{
+	uint32_t slot = cache_pin_slot(pin);
+	uint64_t version = cache_pin_version(pin);
+	bool ended;
+	int beside;
+
+	if (!slot)
+		return true;
+	beside = pin_beside(pin, slot);
+	if (beside < 0)
+		return false;
+	ended = pin_slot_end(pin_slot(slot), pin->entry, version);
+	if (beside && !ended)
+		cache_unpin(pin->cache, pin->entry, version);
 	pin->version = version;
 	return true;
 }
