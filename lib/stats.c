@@ -92,7 +92,7 @@ static struct seg_pool_stats sum_up(struct seg_pool *p, int node,
 	return s;
 }
 
-enum { PATIENCE_NS = 100 * 1000 * 1000 };
+enum { PATIENCE_NS = 1000 * 1000 * 1000 };
 
 /* For the keeper, until then; 0: it begins now. */
 static bool may_wait(uint64_t *until_ns)

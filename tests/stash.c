@@ -218,11 +218,16 @@ static void test_the_last_needs_room(void **state)
 	struct seg_budget *b = new_budget(64 * MIB);
 	struct seg_pool *pool = make_pool_with((struct seg_pool_options){
 		.budget = b, .decay_ms = 40 });
-	unsigned n = take_all_parked(pool);
+	unsigned n;
 
 	(void)state;
-	wait_until(room_bytes(pool) == 0);
-	assert_ptr_equal(last_out(pool), held[n - 1]);
+	for (;;) {
+		n = take_all_parked(pool);
+		wait_until(room_bytes(pool) == 0);
+		if (last_out(pool) == held[n - 1])
+			break;
+		empty(pool, n);	/* the keeper was there in between */
+	}
 	assert_int_equal(seg_release(pool, held[--n]), 0);
 	assert_true(own_count(pool, 0) <= own_magazine(pool, 0)->room);
 	empty(pool, n);
@@ -293,6 +298,7 @@ static void test_room_is_a_share_of_the_limit(void **state)
 	threads_start(&threads, 6, use_all_classes, &pool, 0);
 	use_all_classes(&pool);
 	assert_int_equal(threads_join(&threads), 0);
+	use_all_classes(&pool);	/* the others may have had all of it */
 	assert_true(room_bytes(pool) > 0);
 	assert_true(room_bytes(pool) <= 64 * MIB / STASH_ROOM_SHARE);
 	assert_figures(pool, 0);
