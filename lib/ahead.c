@@ -217,15 +217,10 @@ void class_pool_open_ahead(struct class_pool *cp, size_t bytes)
 		return;
 	/* relaxed: before it is opened, so that it may ask again */
 	u32_store_relaxed(&cp->ahead_wanted, 0);
-	moves_begin(&cp->allocator->moves);
 	result = class_pool_open_spare(cp, bytes, &slot);
-	moves_end(&cp->allocator->moves);
 	class_pool_end_open(cp);
 	if (result == OPEN_NO_MEMORY)
 		class_pool_log_refusal(cp, errno);
-	if (result != OPEN_DONE)
-		return;
-	u64_add_relaxed(&cp->regions_ahead, 1); /* relaxed: counter */
-	if (cp->allocator->ahead == SEG_AHEAD_BACK)
+	if (result == OPEN_DONE && cp->allocator->ahead == SEG_AHEAD_BACK)
 		begin_backing(cp, slot, bytes);
 }

@@ -142,7 +142,8 @@ static void withdraw(struct seg_cache *c, struct cache_entry *e,
 {
 	struct pin_slot *s = pin_slot(slot);
 
-	if (!pin_slot_leave(s, e, version) && !pin_slot_settle(s))
+	if (!pin_slot_leave(s, e, version) &&
+	    pin_slot_settle(s) == PIN_STANDS_IN_WORD)
 		cache_unpin(c, e, version);
 }
 
@@ -433,34 +434,33 @@ static inline int unpin_in(struct seg_cache *c, struct cache_slot *slot,
 	return over ? follow_unpin(c, e, cache_pin_version(pin), over) : 0;
 }
 
-/* By a thread that has no place. */
-static APART int unpin_in_shared(struct seg_cache *c, struct seg_pin *pin)
+/* What is left to do of an unpin, by what the pin's slot has said. */
+static int unpin_by(enum pin_slot_had had, struct seg_cache *c,
+		    struct seg_pin *pin)
 {
-	uint32_t slot = cache_pin_slot(pin);
-
-	if (slot && pin_slot_end(pin_slot(slot), pin->entry,
-				 cache_pin_version(pin)))
-		return 0;
-	return unpin_in(c, &c->slot[counter_slot()], pin);
+	if (had == PIN_STANDS_IN_WORD)
+		return unpin_in(c, &c->slot[counter_slot()], pin);
+	return had == PIN_STOOD_HERE ? 0 : misused_pin(c);
 }
 
 /* It stood in another thread's slot. */
-static APART int unpin_elsewhere(struct seg_cache *c, struct seg_pin *pin,
-				 uint32_t place)
+static APART int unpin_elsewhere(struct seg_cache *c, struct seg_pin *pin)
 {
-	if (pin_slot_end(pin_slot(cache_pin_slot(pin)), pin->entry,
-			 cache_pin_version(pin)))
-		return 0;
-	return unpin_in(c, cache_slot_at(c, place), pin);
+	return unpin_by(pin_slot_end(pin_slot(cache_pin_slot(pin)), pin->entry,
+				     cache_pin_version(pin)), c, pin);
+}
+
+/* By a thread that has no place. */
+static APART int unpin_in_shared(struct seg_cache *c, struct seg_pin *pin)
+{
+	return cache_pin_slot(pin) ? unpin_elsewhere(c, pin) :
+		unpin_in(c, &c->slot[counter_slot()], pin);
 }
 
 /* Its slot was emptied, but its entry is not open any more. */
-static APART int unpin_closed(struct seg_cache *c, struct seg_pin *pin,
-			      uint32_t place)
+static APART int unpin_closed(struct seg_cache *c, struct seg_pin *pin)
 {
-	if (pin_slot_settle(pin_slot(cache_pin_slot(pin))))
-		return 0;
-	return unpin_in(c, cache_slot_at(c, place), pin);
+	return unpin_by(pin_slot_settle(pin_slot(cache_pin_slot(pin))), c, pin);
 }
 
 static inline int unpin_in_slot(struct seg_cache *c, struct seg_pin *pin,
@@ -472,9 +472,9 @@ static inline int unpin_in_slot(struct seg_cache *c, struct seg_pin *pin,
 
 	if (__builtin_expect(!pin_slot_is_at(slot, place) ||
 			     !pin_slot_is_of(s, e, version), 0))
-		return unpin_elsewhere(c, pin, place);
+		return unpin_elsewhere(c, pin);
 	return __builtin_expect(pin_slot_leave(s, e, version), 1) ? 0 :
-	       unpin_closed(c, pin, place);
+	       unpin_closed(c, pin);
 }
 
 int seg_unpin(struct seg_pin *pin)
@@ -509,7 +509,7 @@ void *seg_pin_value(const struct seg_pin *pin)
 }
 
 /* A pin of the word beside that in the slot: 1; 0: no such pin stands there, or
- * not any more; or -ENOMEM: the word is full. */
+ * not any more; or -ENOMEM: the word takes none. */
 static int pin_beside(const struct seg_pin *pin, uint32_t slot)
 {
 	uint64_t version = cache_pin_version(pin);
@@ -523,21 +523,21 @@ static int pin_beside(const struct seg_pin *pin, uint32_t slot)
 			return 1;
 		}
 		now = entry_look(e);
-		/* Moved before it was hidden; or it is no pin any more. */
+		/* It was moved before that, if who removed it had a barrier. */
 		if (!entry_lives_on(word, now))
-			break;
+			return pin_slot_has(slot, e, version) ? -ENOMEM : 0;
 		if (now & ENTRY_FULL)
 			return -ENOMEM;
 	}
 	return 0;
 }
 
-/* Into the word, where a pin ends that has a tag.  False: it is full. */
+/* Into the word, where a pin ends that has a tag.  False: it takes none. */
 static bool leave_slot(struct seg_pin *pin)
 {
 	uint32_t slot = cache_pin_slot(pin);
 	uint64_t version = cache_pin_version(pin);
-	bool ended;
+	enum pin_slot_had had;
 	int beside;
 
 	if (!slot)
@@ -545,8 +545,8 @@ static bool leave_slot(struct seg_pin *pin)
 	beside = pin_beside(pin, slot);
 	if (beside < 0)
 		return false;
-	ended = pin_slot_end(pin_slot(slot), pin->entry, version);
-	if (beside && !ended)
+	had = pin_slot_end(pin_slot(slot), pin->entry, version);
+	if (beside && had != PIN_STOOD_HERE)
 		cache_unpin(pin->cache, pin->entry, version);
 	pin->version = version;
 	return true;

@@ -439,7 +439,6 @@ void gather_forked(struct allocator *a)
 	uint32_t used = stashes_used(&a->stashes);
 	struct stash *own = stash_of(&a->stashes);
 
-	moves_forked(&a->moves);
 	for (uint32_t number = 1; number <= used; number++) {
 		struct stash *st = stash_at(&a->stashes, number);
 

@@ -15,7 +15,8 @@
  * after step 3 of who sums up, as both are exchanges of one word; that one
  * (release) -> 1 of the move (acquire), so nothing of it was read.
  *
- * Wait-free; who looks again may do so for as long as others move.
+ * Wait-free; who looks again may do so for as long as others move.  Nothing is
+ * on its way at a fork, which waits for that thread.
  */
 #ifndef SEG_MOVES_H
 #define SEG_MOVES_H
@@ -49,13 +50,6 @@ static inline bool moves_none_since(struct moves *m, uint32_t ended)
 {
 	/* seq_cst: release -> moves_begin() */
 	return u32_add_seq_cst(&m->begun, 0) == ended;
-}
-
-/* In the child of a fork: who moved is not there. */
-static inline void moves_forked(struct moves *m)
-{
-	/* relaxed, both: nobody else is there */
-	u32_store_relaxed(&m->ended, u32_load_relaxed(&m->begun));
 }
 
 #endif

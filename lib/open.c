@@ -236,17 +236,30 @@ enum open_result class_pool_open(struct class_pool *cp, size_t bytes,
 }
 
 /* Once it is shown, others may take all of it, and even retire it. */
+static bool show_spare(struct class_pool *cp, size_t bytes, uint32_t *ret_slot)
+{
+	uint32_t slices = (uint32_t)(bytes / cp->slice_bytes);
+	struct region *r = map_or_uncharge(cp, bytes, slices, 0);
+
+	if (!r || !show_region(cp, r))
+		return false;
+	*ret_slot = r->slot;	/* only the keeper, which we are, unmaps it */
+	u64_add_relaxed(&cp->regions_ahead, 1); /* relaxed: counter */
+	return true;
+}
+
 enum open_result class_pool_open_spare(struct class_pool *cp, size_t bytes,
 				       uint32_t *ret_slot)
 {
-	struct region *r;
+	bool shown;
 
 	if (!budget_charge(cp->budget, bytes))
 		return OPEN_NO_BUDGET;
-	r = map_or_uncharge(cp, bytes, (uint32_t)(bytes / cp->slice_bytes), 0);
-	if (!r || !show_region(cp, r))
+	moves_begin(&cp->allocator->moves);
+	shown = show_spare(cp, bytes, ret_slot);
+	moves_end(&cp->allocator->moves);
+	if (!shown)
 		return OPEN_NO_MEMORY;
-	*ret_slot = r->slot;	/* only the keeper, which we are, unmaps it */
 	was_opened(cp, bytes);
 	return OPEN_DONE;
 }

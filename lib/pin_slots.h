@@ -34,11 +34,14 @@
  * it to them.  (N3) Who is between 1 and 2, and may be stopped there, has at
  * most what it looked up: a slot with another version is passed over.
  *
- * A slot is filled by its thread alone, and emptied by who gives its pin back,
- * in other threads, too, and after its thread has ended; these say GONE before.
- * Its use is a number that no other use of the slot has, so what one has seen
- * is not taken for what came later.  Two pins of one entry
- * and version are alike: where one of them was moved it does not matter which.
+ * Only a slot's thread writes its entry and its version.  Who gives a pin back
+ * in another thread, or after that thread has ended, says GONE, and the slot's
+ * thread takes that for free.  The use is a number that no other use of the
+ * slot has: an exchange that was meant for one use fails in a later one, so a
+ * pin that was given back before, by mistake, ends no other.  A pin that was
+ * moved keeps its slot until it is given back.  Two pins of one entry and
+ * version are alike: where one of them was moved it does not matter which.
+ *
  * Where a thread has no slots, or no free one, it pins in the word; so all do
  * where the kernel has no barrier.
  *
@@ -94,10 +97,12 @@ static inline uint32_t pin_slot_next(uint32_t place)
 	return place + mine->next;
 }
 
+/* By its thread.  One whose pin another thread gave back is found free by
+ * pin_slot_other() only. */
 static inline bool pin_slot_is_free(uint32_t id)
 {
-	/* acquire <- pin_slot_empty(): passed on by pin_slot_fill() (N2) */
-	return !ptr_load_acquire(&pin_slot(id)->entry);
+	/* relaxed: its own */
+	return !ptr_load_relaxed(&pin_slot(id)->entry);
 }
 
 /* Another one of the thread's that is free, from now on the next; 0: none. */
@@ -108,7 +113,7 @@ static inline void pin_slot_fill(uint32_t id, struct cache_entry *e,
 				 uint64_t version)
 {
 	struct pin_slot *s = pin_slot(id);
-	/* relaxed: what others wrote is acquired by pin_slot_is_free() */
+	/* relaxed: what GONE says was acquired by pin_slot_other() */
 	uint64_t use = u64_load_relaxed(&s->use);
 
 	/* release, all three -> see(): who sees one of these sees those before
@@ -140,15 +145,21 @@ static inline bool pin_slot_has(uint32_t id, const struct cache_entry *e,
 	       !(u64_load_acquire(&s->use) & PIN_ENDS);
 }
 
-/* The slot may be filled again. */
+/* By its thread: it may be filled again. */
 static inline void pin_slot_empty(struct pin_slot *s)
 {
-	/* release -> see(), pin_slot_fill() (N2) */
-	ptr_store_release(&s->entry, NULL);
+	ptr_store_release(&s->entry, NULL); /* release -> see() (N2) */
 }
 
+/* Where a pin stood that is given back. */
+enum pin_slot_had {
+	PIN_STOOD_HERE,		/* it is given back */
+	PIN_STANDS_IN_WORD,
+	PIN_WAS_NONE		/* it was given back before */
+};
+
 /* Steps 3 and 4: the pin that a slot of the calling thread has is given back.
- * False: its entry was closed, pin_slot_settle() says where the pin stood. */
+ * False: pin_slot_settle() says where it stood. */
 static inline bool pin_slot_leave(struct pin_slot *s, struct cache_entry *e,
 				  uint64_t version)
 {
@@ -162,12 +173,11 @@ static inline bool pin_slot_leave(struct pin_slot *s, struct cache_entry *e,
 	       !(u64_load_relaxed(&s->use) & PIN_ENDS);
 }
 
-/* False: in the word, where it is now. */
-bool pin_slot_settle(struct pin_slot *s);
+enum pin_slot_had pin_slot_settle(struct pin_slot *s);
 
-/* The same by any thread, of a pin that may have been given back. */
-bool pin_slot_end(struct pin_slot *s, const struct cache_entry *e,
-		  uint64_t version);
+/* The same by any thread. */
+enum pin_slot_had pin_slot_end(struct pin_slot *s, const struct cache_entry *e,
+			       uint64_t version);
 
 /* One that was seen in a slot. */
 struct slot_pin {

@@ -543,6 +543,8 @@ static int child_that_removes(void *ctx)
 
 	fault_arm(FAULT_MEMBARRIER, 1, UINT64_MAX);
 	(*remove)(box->cache);
+	/* In the word it would be the one that stays for ever. */
+	require(seg_pin_tag(&pin[0], 7) == -ENOMEM && cache_pin_slot(&pin[0]));
 	for (int i = 0; i < 3; i++)
 		unpin(&pin[i]);
 	require(slots_in_use() == 0 && !box_times(box, number(0)));

@@ -107,7 +107,6 @@ static const struct explore_twin evict_twins[] = {
 	EXPLORE_TWIN("no pin moved", SKIP, "entry_move_in", "add"),
 	EXPLORE_TWIN("move not told of", SKIP, "pin_slot_move", "cas"),
 	EXPLORE_TWIN("moved blindly", BLIND, "pin_slot_move", "cas"),
-	EXPLORE_TWIN("ended blindly", BLIND, "pin_slot_settle", "cas"),
 	EXPLORE_TWIN("relaxed empty", RELAX, "pin_slot_empty", "store"),
 	EXPLORE_TWIN("relaxed look at slots", RELAX, "see", "load"),
 	EXPLORE_TWIN("no look at slots", SKIP, "see", "load"),
@@ -131,7 +130,6 @@ static const struct explore_twin recycle_twins[] = {
 	EXPLORE_TWIN_SWITCH("no barrier", explore_throw_barrier),
 	EXPLORE_TWIN("word not looked at again", STALE, "entry_look", "load"),
 	EXPLORE_TWIN("hidden while open", BLIND, "entry_hide", "cas"),
-	EXPLORE_TWIN("ended blindly", BLIND, "pin_slot_settle", "cas"),
 	{ .name = NULL },
 };
 
@@ -148,8 +146,8 @@ static void unpin_or_replace(unsigned thread)
 }
 
 static const struct explore_twin unpin_twins[] = {
-	EXPLORE_TWIN("relaxed end", RELAX, "pin_slot_end", "cas"),
-	EXPLORE_TWIN("ended blindly", BLIND, "pin_slot_end", "cas"),
+	EXPLORE_TWIN("relaxed end", RELAX, "end_use", "cas"),
+	EXPLORE_TWIN("ended blindly", BLIND, "end_use", "cas"),
 	EXPLORE_TWIN("no pin moved", SKIP, "entry_move_in", "add"),
 	{ .name = NULL },
 };
@@ -167,9 +165,9 @@ static void unpin_or_remove(unsigned thread)
 }
 
 static const struct explore_twin refill_twins[] = {
-	EXPLORE_TWIN("relaxed empty", RELAX, "pin_slot_empty", "store"),
+	EXPLORE_TWIN("relaxed end", RELAX, "end_use", "cas"),
 	EXPLORE_TWIN("relaxed fill", RELAX, "pin_slot_fill", "store"),
-	EXPLORE_TWIN("relaxed free slot", RELAX, "pin_slot_is_free", "load"),
+	EXPLORE_TWIN("relaxed free slot", RELAX, "is_free", "load"),
 	{ .name = NULL },
 };
 
@@ -190,6 +188,27 @@ static const struct explore_twin another_twins[] = {
 	  .function = "see", .op = "load", .nth = 1 },
 	{ .name = "use not counted", .mutation = EXPLORE_SKIP,
 	  .function = "pin_slot_fill", .op = "store", .nth = 1 },
+	{ .name = NULL },
+};
+
+/* ---- given back twice, by mistake: no other pin ends by that ---- */
+
+static void give_back_twice_or_remove(unsigned thread)
+{
+	struct seg_pin copy = pin;
+
+	if (thread == 2) {
+		explore_check(!seg_cache_remove(cache, 2, NULL));
+		return;
+	}
+	(void)seg_unpin(&copy);
+	if (!thread)
+		caches_get(2);
+}
+
+static const struct explore_twin twice_twins[] = {
+	EXPLORE_TWIN("ended blindly", BLIND, "end_use", "cas"),
+	EXPLORE_TWIN("relaxed look at the use", RELAX, "pin_slot_end", "load"),
 	{ .name = NULL },
 };
 
@@ -294,6 +313,9 @@ const struct explore_scenario explore_pin_slots[] = {
 	{ "another is pinned while one is removed", 2,
 	  two_open_and_the_first_pinned, pin_another_or_remove, caches_close,
 	  another_twins, false },
+	{ "given back twice while another is pinned", 3,
+	  two_open_and_the_first_pinned, give_back_twice_or_remove,
+	  caches_close, twice_twins, false },
 	{ "an open entry is taken", 3, one_open, get_or_take, caches_close,
 	  take_twins, false },
 	{ "given back while it is closed and opened again", 3,
