@@ -29,10 +29,11 @@
  * look (4) finds the word closed, or open again: after MOVED was said, as it
  * was shut until then.  Where neither knows it of the other, one
  * compare-exchange of the use decides.  (N2) What was read under a pin in a
- * slot was read before the entry ends: the store that emptied the slot is
- * acquired by the looks of who closes, or by who fills it again, who releases
- * it to them.  (N3) Who is between 1 and 2, and may be stopped there, has at
- * most what it looked up: a slot with another version is passed over.
+ * slot was read before the entry ends: the store that emptied the slot, or the
+ * exchange that said GONE, is acquired by the looks of who closes, or by who
+ * fills it again, who releases it to them.  (N3) Who is between 1 and 2, and
+ * may be stopped there, has at most what it looked up: a slot with another
+ * version is passed over.
  *
  * Only a slot's thread writes its entry and its version.  Who gives a pin back
  * in another thread, or after that thread has ended, says GONE, and the slot's
