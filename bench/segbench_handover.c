@@ -15,7 +15,8 @@
  * Who allocates shows what it gave in lots, which a chunk is a multiple of: the
  * rings should cost little.
  */
-enum { RING = 1024, LOT = 16, CHUNK = 64, RINGS_MOST = THREADS_MOST };
+enum { RING = 1024, LOT = 16, CHUNK = 64, RINGS_MOST = THREADS_MOST,
+       WARM = 4 * RING };	/* segments, before it is measured */
 
 /* Indices only grow.  Each side has a copy of the other's last seen. */
 struct ring {
@@ -90,7 +91,7 @@ INLINED uint64_t give_loop(struct worker *w, enum calls calls)
 	struct ring *r = &rings[w->index];
 	uint64_t n = 0;
 
-	for (; worker_goes_on(w); n += CHUNK)
+	for (; worker_goes_on(w) || (!w->run && n < WARM); n += CHUNK)
 		for (unsigned i = 0; i < CHUNK; i++) {
 			size_t bytes = w->sizes[(n + i) % SIZES];
 			char *segment = get(&p, calls, bytes);
@@ -104,11 +105,28 @@ INLINED uint64_t give_loop(struct worker *w, enum calls calls)
 }
 COMPILED(give)
 
+static struct ring *ring_of(const struct worker *w, unsigned i)
+{
+	return &rings[w->index - (int)i];
+}
+
+/* What was not touched yet is not measured here, but by grow: at first as much
+ * is allocated as ever is on its way. */
+static void await_full_rings(const struct worker *w)
+{
+	unsigned spins = 0;
+
+	for (unsigned i = 1; i <= w->crew->count; i++)
+		while (atomic_load_explicit(&ring_of(w, i)->head,
+					    memory_order_relaxed) < RING)
+			pause_a_little(&spins);
+}
+
 /* acquire <- give_loop(): nothing comes after this, in this run. */
 static bool all_ended(const struct worker *w)
 {
 	for (unsigned i = 1; i <= w->crew->count; i++)
-		if (atomic_load_explicit(&rings[w->index - (int)i].ended_run,
+		if (atomic_load_explicit(&ring_of(w, i)->ended_run,
 					 memory_order_acquire) != w->run + 1)
 			return false;
 	return true;
@@ -121,11 +139,13 @@ INLINED uint64_t take_loop(struct worker *w, enum calls calls)
 	unsigned spins = 0;
 	bool ended, any;
 
+	if (!w->run)
+		await_full_rings(w);
 	do {
 		ended = all_ended(w);
 		any = false;
 		for (unsigned i = 1; i <= w->crew->count; i++)
-			while (take(&rings[w->index - (int)i], &entry)) {
+			while (take(ring_of(w, i), &entry)) {
 				put(&p, calls, entry.segment, entry.bytes);
 				any = true;
 			}

@@ -27,11 +27,11 @@ static struct region *region_of(const struct claim *c)
 /* ---- who won ---- */
 
 /* Nobody else looks at a claimed slice, but its owner. */
-static bool is_won(const struct claim *c)
+bool claim_is_won(const struct claim *c)
 {
 	struct atomic_u64 *generation = &region_of(c)->generations[c->slice];
 
-	/* relaxed, both: ordered by section_is_left() */
+	/* relaxed, both: ordered by section_is_left(), or see inbox.h, (I2) */
 	if (u64_load_relaxed(generation) != c->generation)
 		return false;
 	u64_store_relaxed(generation,
@@ -52,6 +52,13 @@ static void report_lost(struct allocator *a, const struct claim *c)
 			  region_slice(region_of(c), c->slice));
 }
 
+void claims_report_lost(struct allocator *a, const struct claim *lost,
+			uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++)
+		report_lost(a, &lost[i]);
+}
+
 /* Those of one region in one step; and takes them out. */
 static uint32_t give_first_region(struct claim *won, uint32_t count)
 {
@@ -68,8 +75,10 @@ static uint32_t give_first_region(struct claim *won, uint32_t count)
 	return rest;
 }
 
-static void give(struct claim *won, uint32_t count)
+void claims_give(struct claim *won, uint32_t count)
 {
+	if (!count)
+		return;
 	rcu_enter();
 	while (count)
 		count = give_first_region(won, count);
@@ -100,14 +109,13 @@ uint32_t claims_settle(struct allocator *a, struct claim *claims,
 	for (uint32_t i = 0; i < count; i++) {
 		if (!owner_is_out(a, &claims[i], &out))
 			claims[open++] = claims[i];
-		else if (is_won(&claims[i]))
+		else if (claim_is_won(&claims[i]))
 			won[wins++] = claims[i];
 		else
 			lost[losses++] = claims[i];
 	}
-	give(won, wins);
-	for (uint32_t i = 0; i < losses; i++)
-		report_lost(a, &lost[i]);
+	claims_give(won, wins);
+	claims_report_lost(a, lost, losses);
 	*ret_lost = losses != 0;
 	return open;
 }

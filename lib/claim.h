@@ -13,7 +13,8 @@
  * the segment was released twice at the same moment, which is reported.
  *
  * The barrier is for many claims at a time; until then they stand in the
- * claimer's stash.  What can't be settled yet (the owner was stopped in its
+ * claimer's stash.  Most are brought to the slice's owner, which needs none:
+ * see inbox.h.  What can't be settled yet (the owner was stopped in its
  * section) stays there, or becomes a stray: a mark in the generation that says
  * that nobody has it in hand, and a bit of the slice's; whoever gathers takes
  * those up.  The owner may still store over the mark, so the bit says that
@@ -44,12 +45,29 @@ static inline struct claim *claim_place(struct stash *st)
 	return at < STASH_CLAIMS ? &st->claim[at] : NULL;
 }
 
+/* So many stand there. */
+static inline void claims_set(struct stash *st, uint32_t count)
+{
+	/* release -> stash.c, add(): what stands there */
+	u32_store_release(&st->claim_count, count);
+	compiler_barrier();	/* a fork finds it so */
+}
+
 /* It was made there. */
 static inline void claim_stands(struct stash *st)
 {
 	seg_assert(stash_claims(st) < STASH_CLAIMS);
-	/* release -> stash.c, add(): what stands there */
-	u32_store_release(&st->claim_count, stash_claims(st) + 1);
+	claims_set(st, stash_claims(st) + 1);
+}
+
+/* Who asks for figures may look at what stands there: see stash.c, add(). */
+static inline void claim_copy(struct claim *to, const struct claim *from)
+{
+	/* relaxed, both: as there */
+	ptr_store_relaxed(&to->region, ptr_load_relaxed(&from->region));
+	to->slice = from->slice;
+	to->owner = from->owner;
+	to->generation = from->generation;
 }
 
 /* False: it is not out any more with that generation. */
@@ -68,6 +86,13 @@ uint32_t claims_settle(struct allocator *a, struct claim *claims,
 /* The same, and leaves what is open as strays; how many were not. */
 uint32_t claims_settle_all(struct allocator *a, struct claim *claims,
 			   uint32_t count, bool ordered);
+
+/* The same in steps, where nothing more need be ordered: whether it was won;
+ * what was goes to its regions; what was not is reported. */
+bool claim_is_won(const struct claim *c);
+void claims_give(struct claim *won, uint32_t count);
+void claims_report_lost(struct allocator *a, const struct claim *lost,
+			uint32_t count);
 
 /* Takes up strays; true: some are settled. */
 bool claims_settle_strays(struct allocator *a);

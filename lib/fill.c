@@ -2,6 +2,7 @@
 /* See fill.h, and stash.h for the protocol and its argument. */
 #include "fill.h"
 
+#include "inbox.h"
 #include "load.h"
 #include "rcu.h"
 
@@ -108,14 +109,92 @@ static struct taken take_some(struct stash *st, struct class_pool *cp,
 	return t;
 }
 
+/* In a section, open: whether there is room for one more of that pool's. */
+static bool has_room(struct stash *st, struct class_pool *cp)
+{
+	struct magazine *m = &st->magazine[cp->class_index];
+	uint32_t count = stash_count(st, cp->class_index);
+
+	if (!count && magazine_pool(m) != cp)
+		magazine_bind(m, cp);
+	return magazine_pool(m) == cp && (count < m->room || grow(st, cp));
+}
+
+/* In a section, open: a slice that another thread released, unless it is of
+ * another node than what the thread is about to take. */
+static bool park_won(struct stash *st, const struct class_pool *near,
+		     const struct claim *c)
+{
+	struct region *r = ptr_load_relaxed(&c->region); /* relaxed: ours */
+	struct magazine *m = &st->magazine[r->pool->class_index];
+	void *segment = region_slice(r, c->slice);
+
+	if (r->pool->node_index != near->node_index || !has_room(st, r->pool))
+		return false;
+	stash_hide(st, m, segment);
+	/* relaxed: our own */
+	stash_push(st, m, u32_load_relaxed(&m->top), segment,
+		   &r->generations[c->slice]);
+	magazine_count_release(m);
+	return true;
+}
+
+/* Who claimed them has their lines: all are fetched at once. */
+static void prefetch(const struct claim *claims, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		/* relaxed: ours */
+		const struct region *r = ptr_load_relaxed(&claims[i].region);
+
+		__builtin_prefetch(&r->generations[claims[i].slice], 1);
+	}
+}
+
+/* What others brought is parked; what does not fit goes to its regions. */
+static bool unpack(struct stash *st, const struct class_pool *near)
+{
+	struct claim claim[STASH_BATCH], lost[STASH_BATCH];
+	uint32_t count = 0, rest = 0, losses = 0;
+
+	section_enter(&st->section);
+	if (stash_is_open(st))
+		count = inbox_take(&st->inbox, inbox_full(&st->inbox), claim);
+	prefetch(claim, count);
+	for (uint32_t i = 0; i < count; i++) {
+		if (!claim_is_won(&claim[i]))
+			lost[losses++] = claim[i];
+		else if (!park_won(st, near, &claim[i]))
+			claim[rest++] = claim[i];
+	}
+	section_leave(&st->section);
+	claims_give(claim, rest);
+	claims_report_lost(st->allocator, lost, losses);
+	return count != 0;
+}
+
+/* What others released last, or nothing. */
+static struct taken take_brought(struct stash *st, struct class_pool *cp)
+{
+	struct taken t = { .segment = NULL };
+
+	while (!t.segment && unpack(st, cp))
+		t = stash_take(st, cp, cp->class_index);
+	return t;
+}
+
 /* Where others wait, nobody takes more than it needs. */
 struct taken fill_take(struct class_pool *cp)
 {
 	struct stash *st = stash_make(&cp->allocator->stashes);
+	struct taken t = { .segment = NULL };
 	uint32_t room = 0;
 
-	if (st && !budget_has_waiters(cp->budget))
-		room = ask_room(st, cp);
+	if (st && !budget_has_waiters(cp->budget)) {
+		t = take_brought(st, cp);
+		room = t.segment ? 0 : ask_room(st, cp);
+	}
+	if (t.segment)
+		return t;
 	return room ? take_some(st, cp, room + 1) : class_pool_take(cp);
 }
 
@@ -129,14 +208,11 @@ static bool make_room_and_push(struct stash *st, struct class_pool *cp,
 	int c = cp->class_index;
 	struct magazine *m = &st->magazine[c];
 
-	if (!stash_count(st, c) && magazine_pool(m) != cp)
-		magazine_bind(m, cp);
-	if (magazine_pool(m) != cp)
-		return false;
-	if (stash_count(st, c) == m->room && !grow(st, cp) && m->room)
+	if (!has_room(st, cp)) {
+		if (magazine_pool(m) != cp || !m->room)
+			return false;
 		load_slices(load, st, c, (m->room + 1) / 2);
-	if (stash_count(st, c) >= m->room)
-		return false;
+	}
 	/* relaxed: our own */
 	stash_push(st, m, u32_load_relaxed(&m->top),
 		   region_slice(r, slice), &r->generations[slice]);

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "claim.h"
+#include "inbox.h"
 #include "load.h"
 #include "os.h"
 
@@ -17,16 +17,6 @@ enum { CLOSED_MOST = 16 };	/* stashes that are taken away at a time */
 
 /* ---- claims ---- */
 
-/* Who asks for figures may look at what stands there: see stash.c, add(). */
-static void put_claim(struct claim *to, const struct claim *from)
-{
-	/* relaxed, both: as there */
-	ptr_store_relaxed(&to->region, ptr_load_relaxed(&from->region));
-	to->slice = from->slice;
-	to->owner = from->owner;
-	to->generation = from->generation;
-}
-
 /* As many as there is place for. */
 static uint32_t stand(struct stash *st, const struct claim *claims,
 		      uint32_t count)
@@ -38,9 +28,8 @@ static uint32_t stand(struct stash *st, const struct claim *claims,
 		at = stash_claims(st);
 		room = STASH_CLAIMS - at < count ? STASH_CLAIMS - at : count;
 		for (uint32_t i = 0; i < room; i++)
-			put_claim(&st->claim[at + i], &claims[i]);
-		/* release -> add(): what stands there */
-		u32_store_release(&st->claim_count, at + room);
+			claim_copy(&st->claim[at + i], &claims[i]);
+		claims_set(st, at + room);
 	}
 	section_leave(&st->section);
 	return room;
@@ -100,10 +89,37 @@ static bool are_many(struct allocator *a, uint32_t count,
 					 STASH_CLAIM_SHARE;
 }
 
+/* So many parcels of that class an inbox may have: they are a thread's share,
+ * too. */
+static uint32_t most_parcels(struct allocator *a, const struct region *r)
+{
+	uint64_t most = budget_limit(a->budget) / STASH_CLAIM_SHARE /
+			(STASH_BATCH * r->slice_bytes) + 1;
+
+	return most < INBOX_PARCELS ? (uint32_t)most : INBOX_PARCELS;
+}
+
+/* Where others wait, it would be in their way. */
+static void bring(struct allocator *a, struct stash *st, const struct region *r)
+{
+	if (budget_has_waiters(a->budget))
+		return;
+	section_enter(&st->section);
+	if (stash_is_open(st))
+		while (inbox_bring(st, most_parcels(a, r)))
+			;
+	section_leave(&st->section);
+}
+
 void gather_claimed(struct allocator *a, struct stash *st,
 		    const struct region *r)
 {
-	if (are_many(a, stash_claims(st), r))
+	bool many = are_many(a, stash_claims(st), r);
+
+	if (!many && stash_claims(st) % STASH_BATCH)
+		return;
+	bring(a, st, r);
+	if (many && are_many(a, stash_claims(st), r))
 		settle_own(a, st);
 }
 
@@ -148,6 +164,25 @@ static bool empty_own(struct stash *st)
 	return any;
 }
 
+/* By the thread: (I2). */
+static bool empty_own_inbox(struct allocator *a, struct stash *st)
+{
+	struct claim claim[STASH_BATCH];
+	uint32_t count;
+	bool any = false;
+
+	do {
+		count = 0;
+		section_enter(&st->section);
+		if (stash_is_open(st))
+			count = inbox_take(&st->inbox, inbox_full(&st->inbox),
+					   claim);
+		section_leave(&st->section);
+		any |= claims_settle_all(a, claim, count, true);
+	} while (count);
+	return any;
+}
+
 bool gather_own(struct allocator *a)
 {
 	struct stash *st = stash_of(&a->stashes);
@@ -156,14 +191,31 @@ bool gather_own(struct allocator *a)
 	if (!st)
 		return false;
 	any = empty_own(st);
+	any |= empty_own_inbox(a, st);
 	return settle_own(a, st) || any;
 }
 
-/* By who closed it, or by the thread that ends. */
+/* By who closed it: what was full before the barrier. */
+static bool empty_inbox(struct allocator *a, struct stash *st, uint32_t full,
+			bool ordered)
+{
+	struct claim claim[STASH_BATCH];
+	bool any = false;
+
+	for (; full; full &= full - 1) {
+		uint32_t count = inbox_take(&st->inbox, full, claim);
+
+		any |= claims_settle_all(a, claim, count, ordered);
+	}
+	return any;
+}
+
+/* By who closed it. */
 static bool empty_claims(struct allocator *a, struct stash *st)
 {
-	bool ordered = stash_claims(st) && sections_barrier();
-	bool any = false;
+	uint32_t full = inbox_full(&st->inbox);
+	bool ordered = (stash_claims(st) || full) && sections_barrier();
+	bool any = empty_inbox(a, st, full, ordered);
 	struct load load;
 
 	while (stash_claims(st)) {
@@ -407,6 +459,7 @@ void gather_end(void *stash)
 	struct allocator *a = st->allocator;
 
 	empty_own(st);
+	empty_own_inbox(a, st);
 	settle_own(a, st);
 	drop_own_room(a, st);
 	budget_notify(a->budget);
@@ -446,6 +499,7 @@ void gather_forked(struct allocator *a)
 			continue;
 		/* relaxed, both: nobody else is there */
 		u32_store_relaxed(&st->closed, 0);
+		inbox_forked(&st->inbox);
 		if (st != own) {
 			u32_store_relaxed(&st->section.inside, 0);
 			drop_handed_out(st);

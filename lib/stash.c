@@ -190,6 +190,32 @@ static uint64_t allocations(const struct magazine *m, uint64_t releases,
 	return sum > 0 ? (uint64_t)sum : 0;
 }
 
+static void add_claims(struct stash_sum *sum, const struct claim *claim,
+		       uint32_t count, const struct class_pool *cp)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		/* relaxed: acquired with their number, or their parcel */
+		struct region *r = ptr_load_relaxed(&claim[i].region);
+
+		sum->parked += r->pool == cp;
+		sum->releases += r->pool == cp;
+	}
+}
+
+static void add_inbox(struct stash_sum *sum, const struct inbox *in,
+		      const struct class_pool *cp)
+{
+	/* acquire <- inbox_bring() */
+	uint32_t full = u32_load_acquire(&in->parcels) >> INBOX_PARCELS;
+
+	for (; full; full &= full - 1) {
+		const struct parcel *p = &in->parcel[__builtin_ctz(full)];
+
+		/* relaxed: as the claims */
+		add_claims(sum, p->claim, u32_load_relaxed(&p->count), cp);
+	}
+}
+
 static void add(struct stash_sum *sum, struct stash *st,
 		const struct class_pool *cp, int class_index)
 {
@@ -205,13 +231,8 @@ static void add(struct stash_sum *sum, struct stash *st,
 		sum->releases += releases;
 		sum->allocations += allocations(m, releases, count);
 	}
-	for (uint32_t i = 0; i < claims; i++) {
-		/* relaxed: acquired with their number */
-		struct region *r = ptr_load_relaxed(&st->claim[i].region);
-
-		sum->parked += r->pool == cp;
-		sum->releases += r->pool == cp;
-	}
+	add_claims(sum, st->claim, claims, cp);
+	add_inbox(sum, &st->inbox, cp);
 }
 
 struct stash_sum stashes_sum(struct stashes *all, const struct class_pool *cp,

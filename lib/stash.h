@@ -4,8 +4,8 @@
  * (after J. Bonwick and J. Adams, Magazines and Vmem, USENIX 2001), so that
  * allocate and release touch no line that others write, and need no locked
  * operation.  Here are the stashes and the two fast paths; fill.c goes to the
- * regions, gather.c empties stashes from outside, claim.h is about slices that
- * another thread releases.
+ * regions, gather.c empties stashes from outside, claim.h and inbox.h are about
+ * slices that another thread releases.
  *
  * A parked slice is off its region's list and not handed out: its generation is
  * even.  So its region can't retire, it stays charged, and its release a second
@@ -57,6 +57,8 @@ struct class_pool;
 #endif
 #ifndef STASH_CLAIMS
 #define STASH_CLAIMS 512
+#define INBOX_PARCELS 16
+#define PARCEL_LEAST 4		/* claims that are worth one */
 #endif
 enum {
 	STASH_PLACES = STASH_MOST + 1,
@@ -103,6 +105,18 @@ struct claim {
 	uint64_t generation;	/* as it was claimed */
 };
 
+/* Claims that others made, brought to the slices' owner: see inbox.h. */
+struct parcel {
+	struct atomic_u32 count;
+	struct claim claim[STASH_BATCH];
+};
+struct inbox {
+	/* A bit of each that is reserved, and above these of each that is
+	 * full. */
+	_Alignas(CACHE_LINE) struct atomic_u32 parcels;
+	_Alignas(CACHE_LINE) struct parcel parcel[INBOX_PARCELS];
+};
+
 struct stash {
 	struct slab_item item;
 	struct section section;
@@ -114,6 +128,7 @@ struct stash {
 	struct atomic_u32 claim_count;
 	bool used;			/* a thread's */
 	struct magazine magazine[SEG_CLASSES];
+	struct inbox inbox;
 	struct claim claim[STASH_CLAIMS];
 	/* Of each class one that stays empty, and so says that nothing is
 	 * left, then the slices; and one for who looks above the last. */

@@ -3,11 +3,14 @@
  * Stashes under load: all classes, segments that one thread allocates and
  * another releases (each to its partner, three to one, in a ring), threads that
  * live shortly, threads that are stopped for long at arbitrary instructions
- * while others gather.  Three games:
+ * while others gather.  Four games:
  *
  *   tight    The segments that are out never need more than the limit, and
  *            often all of it: so nothing may be refused, whatever is parked.
  *   stopped  All but two workers stand still for a while; the others get on.
+ *   brought  Many small segments at a time go to who releases them, so that
+ *            they come back in parcels, up to the limit, while others trim and
+ *            drain.
  *   many     A thousand threads at once in 64 MiB: nothing is refused.
  *
  * After each game all is released, and threads with stashes stay, but idle:
@@ -43,12 +46,15 @@ enum {
 	HUNG_S = 60,
 	TIGHT_BYTES = 12 << 20,
 	LOOSE_BYTES = 32 << 20,
+	BROUGHT_BYTES = 32 << 20,
+	LOT_MOST = 160,		/* segments that go to another at a time */
 };
 
 /* The first bytes of a segment that is out. */
 struct head {
 	uint64_t bytes, owner, check;
 	uint64_t by;		/* the number of the stash that it is of */
+	struct head *next;	/* of a lot */
 };
 
 struct seat {
@@ -73,7 +79,8 @@ static struct seat seats[SEATS];
 static unsigned steady, brief, many;
 static uint64_t fits;			/* bytes that may be out */
 static _Alignas(64) stress_count out, out_most;
-static stress_count given, foreign, lives, longest_ns, strays, gathers;
+static stress_count given, foreign, lives, longest_ns, strays, gathers, full;
+static bool in_lots;
 static sem_t may_begin, idle, may_end;
 static _Thread_local struct seat *self;
 
@@ -140,6 +147,7 @@ static struct head *allocate(unsigned class_index, uint64_t owner)
 		     stress_value(&out), fits, strerror(errno));
 	h->bytes = bytes;
 	h->by = own_number();
+	h->next = NULL;
 	sign(h, owner);
 	return h;
 }
@@ -155,6 +163,16 @@ static void release(struct head *h)
 	ret = seg_release(pool, h);
 	stress_check(!ret, "seg_release: %s", strerror(-ret));
 	stress_add(&out, 0 - bytes);
+}
+
+static void release_lot(struct head *h)
+{
+	while (h) {
+		struct head *next = h->next;
+
+		release(h);
+		h = next;
+	}
 }
 
 /* -------------------------------------------------------- a seat's doings */
@@ -184,8 +202,7 @@ static void hand_over(struct seat *s, struct head *h)
 	/* acq_rel: release -> take_in(); acquire <- who gave that */
 	h = atomic_exchange_explicit(&to->slot[i], h, memory_order_acq_rel);
 	stress_add(&given, 1);
-	if (h)
-		release(h);
+	release_lot(h);
 }
 
 static void take_in(struct seat *s)
@@ -195,8 +212,7 @@ static void take_in(struct seat *s)
 		struct head *h = atomic_exchange_explicit(&s->slot[i], NULL,
 							  memory_order_acquire);
 
-		if (h)
-			release(h);
+		release_lot(h);
 	}
 }
 
@@ -239,6 +255,28 @@ static void burst(struct seat *s)
 		release(s->held[--s->count]);
 }
 
+/* Of one or two classes, to another one; or of another one. */
+static void lot(struct seat *s)
+{
+	unsigned n = stress_below(&s->random, LOT_MOST);
+	unsigned first = stress_below(&s->random, 2);
+	struct head *all = NULL, *h = NULL;
+
+	if (stress_below(&s->random, 4) == 0)
+		take_in(s);
+	do {
+		h = allocate(first + stress_below(&s->random, 2), s->index);
+		if (h) {
+			h->next = all;
+			all = h;
+		}
+	} while (h && n--);
+	if (all)
+		hand_over(s, all);
+	else
+		take_in(s);
+}
+
 static void let_go(struct seat *s)
 {
 	while (s->count)
@@ -252,6 +290,8 @@ static void live(struct seat *s, unsigned steps)
 		step(s);
 		if (i % 64 == 63)
 			burst(s);
+		if (in_lots && i % 4 == 3)
+			lot(s);
 	}
 }
 
@@ -404,6 +444,42 @@ static void stop_and_watch(double seconds)
 	}
 }
 
+/* ------------------------------------------------- who takes parcels out */
+
+static void count_parcels(void)
+{
+	struct stashes *all = &pool->allocator.stashes;
+
+	for (uint32_t i = 1; i <= stashes_used(all); i++) {
+		struct stash *st = stash_at(all, i);
+
+		/* relaxed: a number */
+		if (st && u32_load_relaxed(&st->inbox.parcels) >> INBOX_PARCELS)
+			stress_add(&full, 1);
+	}
+}
+
+static void trim_and_drain(double seconds)
+{
+	struct stress_random random = stress_random_of(2000);
+	uint64_t end_ns = stress_now_ns() + (uint64_t)(seconds * 1e9);
+	struct seg_drain d = { .size = sizeof(d) };
+
+	while (stress_now_ns() < end_ns) {
+		unsigned what = stress_below(&random, 32);
+
+		stress_sleep_ns(stress_below(&random, 2000000));
+		count_parcels();
+		if (what == 0)
+			stress_check(!seg_pool_trim(pool, NULL), "trim");
+		else if (what == 1)
+			stress_check(!seg_pool_drain(pool, 0, &d), "drain");
+		else if (what == 2)
+			gather_all(&pool->allocator, false);
+		stress_check_budget(budget);
+	}
+}
+
 /* -------------------------------------------------------------- a game */
 
 static void begin(uint64_t limit, uint64_t may_be_out, int wait_ms)
@@ -478,7 +554,10 @@ static void await_idle(unsigned threads)
 			;
 }
 
-static void play(const char *name, bool stops, uint64_t limit,
+/* What main() does meanwhile. */
+typedef void meanwhile_fn(double seconds);
+
+static void play(const char *name, meanwhile_fn *meanwhile, uint64_t limit,
 		 uint64_t may_be_out, double seconds)
 {
 	unsigned n = steady + brief;
@@ -493,10 +572,7 @@ static void play(const char *name, bool stops, uint64_t limit,
 	}
 	while (steps_done() < n)
 		stress_sleep_ns(1000000);
-	if (stops)
-		stop_and_watch(seconds);
-	else
-		stress_run_for(seconds);
+	meanwhile(seconds);
 	stress_run_for(0);
 	await_idle(n);
 	for (unsigned i = 0; i < n; i++)
@@ -592,20 +668,24 @@ static void prepare(void)
 
 int main(void)
 {
-	double half;
+	double third;
 
 	stress_begin("stress/stash");
 	prepare();
-	half = stress_seconds() / 2;
-	play("tight", false, TIGHT_BYTES, TIGHT_BYTES, half);
-	play("stopped", true, 1 << 30, LOOSE_BYTES, half);
+	third = stress_seconds() / 3;
+	play("tight", stress_run_for, TIGHT_BYTES, TIGHT_BYTES, third);
+	play("stopped", stop_and_watch, 1 << 30, LOOSE_BYTES, third);
+	in_lots = true;
+	play("brought", trim_and_drain, BROUGHT_BYTES, BROUGHT_BYTES, third);
 	play_many();
 	printf("given to others %" PRIu64 ", released by another %" PRIu64
 	       ", short lives %" PRIu64 ", gathers beside stopped ones %" PRIu64
-	       ", strays %" PRIu64 "\n", stress_value(&given),
-	       stress_value(&foreign), stress_value(&lives),
-	       stress_value(&gathers), stress_value(&strays));
+	       ", strays %" PRIu64 ", full inboxes seen %" PRIu64 "\n",
+	       stress_value(&given), stress_value(&foreign),
+	       stress_value(&lives), stress_value(&gathers),
+	       stress_value(&strays), stress_value(&full));
 	stress_check(stress_value(&foreign) && stress_value(&lives),
 		     "nothing was released by another thread");
+	stress_check(stress_value(&full), "no claims were brought");
 	return stress_end();
 }

@@ -10,7 +10,8 @@
 #include "pool.h"
 #include "rcu.h"
 
-enum { MOST = 2 * STASH_CLAIMS + 16 };
+/* What the owner's inbox takes: 9 parcels, see test_a_share_is_brought(). */
+enum { BROUGHT = 9 * STASH_BATCH, MOST = BROUGHT + STASH_CLAIMS + 16 };
 
 static struct events events;
 static struct seg_budget *budget;
@@ -164,24 +165,54 @@ static void test_figures_of_open_claims(void **state)
 	assert_figures(0, 0);
 }
 
-static void test_they_are_settled_in_batches(void **state)
+/* Of a 64th of the limit at least; as long as they are few nothing is
+ * settled, and what is brought isn't. */
+static void test_a_share_is_brought(void **state)
+{
+	struct atomic_u32 *parcels;
+	uint64_t unused;
+
+	(void)state;
+	hold(BROUGHT);
+	assert_int_equal(BROUGHT, 128 * MIB / STASH_CLAIM_SHARE /
+				  SEG_MIN_BYTES + STASH_BATCH);
+	unused = figures(pool, SEG_ALL).unused;
+	parcels = &own_stash()->inbox.parcels;
+	for (unsigned i = 0; i < BROUGHT / STASH_BATCH; i++) {
+		void **first = held + i * STASH_BATCH;
+		uint32_t bits = (2u << i) - 1;
+		struct releases r = by_other(first, STASH_BATCH - 1);
+
+		assert_int_equal(r.claims, STASH_BATCH - 1);
+		r = by_other(first + STASH_BATCH - 1, 1);
+		assert_int_equal(r.claims, 0);
+		assert_int_equal(r.unused, unused);
+		assert_int_equal(u32_load_relaxed(parcels),
+				 bits | bits << INBOX_PARCELS);
+	}
+	assert_figures(0, 0);
+}
+
+static void test_the_others_are_settled_in_batches(void **state)
 {
 	struct releases r;
 	uint64_t unused;
 
 	(void)state;
-	hold(2 * STASH_CLAIMS);
+	hold(BROUGHT + STASH_CLAIMS);
 	unused = figures(pool, SEG_ALL).unused;
-	r = by_other(held, STASH_CLAIMS - 1);
+	r = by_other(held, BROUGHT);
+	assert_int_equal(r.claims, 0);
+	assert_int_equal(r.unused, unused);
+	r = by_other(held + BROUGHT, STASH_CLAIMS - 1);
 	assert_int_equal(r.claims, STASH_CLAIMS - 1);
 	assert_int_equal(r.unused, unused);
-	r = by_other(held + STASH_CLAIMS - 1, 1);
+	r = by_other(held + BROUGHT + STASH_CLAIMS - 1, 1);
 	assert_int_equal(r.claims, 0);
 	assert_int_equal(r.unused, unused + STASH_CLAIMS);
-	r = by_other(held + STASH_CLAIMS, STASH_CLAIMS);
-	assert_int_equal(r.claims, 0);
-	assert_int_equal(r.unused, unused + 2 * STASH_CLAIMS);
 	assert_figures(0, 0);
+	assert_int_equal(seg_pool_trim(pool, NULL), 0);
+	assert_int_equal(figures(pool, SEG_ALL).regions, 0);
 }
 
 /* Not so many where they are many bytes: a 64th of the limit. */
@@ -389,10 +420,16 @@ static void test_a_claim_stays_open(void **state)
 	struct releases r;
 
 	(void)state;
-	hold(STASH_CLAIMS + 10);
+	hold(BROUGHT + STASH_CLAIMS + 10);
 	set_inside(1);
-	r = by_other(held, STASH_CLAIMS + 3);
-	assert_int_equal(r.done, STASH_CLAIMS + 3);
+	r = by_other(held, BROUGHT);
+	assert_int_equal(r.claims, 0);
+	r = by_other(held + BROUGHT, STASH_CLAIMS);
+	assert_int_equal(r.done, STASH_CLAIMS);
+	assert_int_equal(r.claims, STASH_CLAIMS);
+	assert_int_equal(strays(), 0);
+	r = by_other(held + BROUGHT + STASH_CLAIMS, 3);
+	assert_int_equal(r.done, 3);
 	assert_int_equal(r.claims, STASH_CLAIMS);
 	assert_int_equal(strays(), 3);
 	assert_figures(7, 0);
@@ -400,9 +437,11 @@ static void test_a_claim_stays_open(void **state)
 	assert_int_equal(seg_pool_trim(pool, NULL), 0);
 	assert_int_equal(strays(), 0);
 	assert_int_equal(by_other(NULL, 0).claims, 0);
+	assert_int_equal(u32_load_relaxed(&own_stash()->inbox.parcels), 0);
 	assert_figures(7, 0);
 	for (int i = 0; i < 7; i++)
-		assert_int_equal(seg_release(pool, held[STASH_CLAIMS + 3 + i]),
+		assert_int_equal(seg_release(pool, held[BROUGHT +
+							STASH_CLAIMS + 3 + i]),
 				 0);
 	assert_int_equal(seg_pool_trim(pool, NULL), 0);
 	assert_int_equal(figures(pool, SEG_ALL).regions, 0);
@@ -442,7 +481,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_figures_of_open_claims),
-		TEST(test_they_are_settled_in_batches),
+		TEST(test_a_share_is_brought),
+		TEST(test_the_others_are_settled_in_batches),
 		TEST(test_large_ones_are_settled_sooner),
 		TEST(test_they_are_settled_by_who_gathers),
 		TEST(test_they_are_settled_by_the_claimers_end),

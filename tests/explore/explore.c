@@ -30,7 +30,8 @@ static const struct explore_scenario *const lists[] = {
 	explore_cache, explore_cache_leave, explore_cache_load,
 	explore_cache_migrate,
 	explore_reclaim, explore_pin_slots, explore_pin_tags, explore_published,
-	explore_section, explore_stash, explore_claim, explore_region_again,
+	explore_section, explore_stash, explore_claim, explore_inbox,
+	explore_region_again,
 };
 
 enum { LISTS = sizeof(lists) / sizeof(lists[0]), LONG_STEPS = 50 };

@@ -183,6 +183,7 @@ extern const struct explore_scenario explore_pin_tags[];
 extern const struct explore_scenario explore_section[];
 extern const struct explore_scenario explore_stash[];
 extern const struct explore_scenario explore_claim[];
+extern const struct explore_scenario explore_inbox[];
 extern const struct explore_scenario explore_region_again[];
 
 /* Switches for twins. */

@@ -29,6 +29,8 @@
 #define STASH_MOST 4
 #define STASH_BATCH 4
 #define STASH_CLAIMS 2
+#define INBOX_PARCELS 1
+#define PARCEL_LEAST 2
 #define GATHER_PATIENCE 0
 #define CHUNK_REGIONS 2
 #define ARRAYS_INSIDE 0

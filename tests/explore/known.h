@@ -98,8 +98,6 @@ static const struct known known_sites[] = {
 	  "the stash that it stands in, or set_bit(), passes it on, too" },
 	{ "let_stray", "cas", 0, "set_bit() passes it on, too" },
 	{ "clear_mark", "cas", 0, "clear_bit() acquired it" },
-	{ "stand", "store", 0,
-	  "a thread's first claim, or what claim_stands() had shown before" },
 	{ "load_claims", "store", 0,
 	  "publishes what stays, if there are more than go at once" },
 	{ "report_dropped", "exchange", 0, "only a number" },

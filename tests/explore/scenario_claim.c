@@ -143,7 +143,7 @@ static void go_on_or_claim_and_end(unsigned thread)
 }
 
 static const struct explore_twin settle_twins[] = {
-	EXPLORE_TWIN("not settled", SKIP, "is_won", "store"),
+	EXPLORE_TWIN("not settled", SKIP, "claim_is_won", "store"),
 	{ .name = NULL },
 };
 
@@ -233,7 +233,7 @@ static void claim_or_ask(unsigned thread)
 }
 
 static const struct explore_twin ask_twins[] = {
-	EXPLORE_TWIN("relaxed stand", RELAX, "claim_stands", "store_release"),
+	EXPLORE_TWIN("relaxed stand", RELAX, "claims_set", "store_release"),
 	EXPLORE_TWIN("relaxed look", RELAX, "add", "load_acquire"),
 	{ .name = NULL },
 };

@@ -73,7 +73,7 @@ static void use_or_claim_and_retire(unsigned thread)
 }
 
 static const struct explore_twin keep_twins[] = {
-	EXPLORE_TWIN("not settled", SKIP, "is_won", "store"),
+	EXPLORE_TWIN("not settled", SKIP, "claim_is_won", "store"),
 	EXPLORE_TWIN_SWITCH("no barrier", explore_throw_barrier),
 	{ .name = NULL },
 };
