@@ -375,6 +375,15 @@ static uint64_t operations(const struct magazine *m)
 	return u64_load_relaxed(&m->releases) + u64_load_relaxed(&m->filled);
 }
 
+/* Nothing was done with it since the last look. */
+static void put_to_rest(struct allocator *a, struct stash *st, int class_index)
+{
+	if (st->magazine[class_index].room)
+		stash_drop_room(&a->stashes, st, class_index,
+				(size_t)SEG_MIN_BYTES << class_index);
+	stash_discard(&a->stashes, st, class_index);
+}
+
 static bool empty_and_look(struct allocator *a, struct stash *st)
 {
 	bool any = empty(a, st), busy = false;
@@ -383,11 +392,10 @@ static bool empty_and_look(struct allocator *a, struct stash *st)
 		struct magazine *m = &st->magazine[c];
 		uint64_t now = operations(m);
 
-		if (now == m->seen && m->room)
-			stash_drop_room(&a->stashes, st, c,
-					(size_t)SEG_MIN_BYTES << c);
-		if (now == m->seen)	/* what was never used is not touched */
+		if (now == m->seen) {	/* what was never used is not touched */
+			put_to_rest(a, st, c);
 			continue;
+		}
 		busy = true;
 		m->seen = now;
 	}

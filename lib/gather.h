@@ -32,7 +32,7 @@ bool gather_all(struct allocator *a, bool patient);
 void gather_last(struct allocator *a);
 
 /* The keeper's: gather_all(), and takes away the room of those that were not
- * used since its last look. */
+ * used since its last look, and what backed it. */
 void gather_idle(struct allocator *a);
 
 /* All are empty and nobody's: their figures go to the class pools. */

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 
+#include "os.h"
+
 void stashes_init(struct stashes *all, struct allocator *a, size_t tail_bytes)
 {
 	all->allocator = a;
@@ -177,6 +179,28 @@ void stash_drop_room(struct stashes *all, struct stash *st, int class_index,
 	m->end = 0;
 }
 
+/* As many whole pages as all with room began on. */
+static size_t backed_bytes(const struct magazine *m)
+{
+	size_t bytes = offsetof(struct places, place) +
+		       (1 + (size_t)m->most_room) * sizeof(struct parked);
+
+	return (bytes + STASH_PAGE - 1) / STASH_PAGE * STASH_PAGE;
+}
+
+/* Then they hold zeros: none ever was here.  A page stays, so that who uses
+ * little now and then has no page fault each time. */
+void stash_discard(struct stashes *all, struct stash *st, int class_index)
+{
+	struct magazine *m = &st->magazine[class_index];
+	size_t bytes = backed_bytes(m);
+
+	if (bytes <= STASH_PAGE || os_discard(&st->places[class_index], bytes))
+		return;
+	u64_sub_relaxed(&all->backed, m->most_room); /* relaxed: a number */
+	m->most_room = 0;
+}
+
 /* ---- what can be asked ---- */
 
 /* What was filled in is parked or was taken; so was what was released. */
@@ -250,12 +274,11 @@ struct stash_sum stashes_sum(struct stashes *all, const struct class_pool *cp,
 	return sum;
 }
 
-/* What was never used of the magazines has no backing; the rest keeps it, when
- * its thread has ended, too. */
+/* What was not used of the magazines, or not for long, has no backing; the rest
+ * keeps it, when its thread has ended, too. */
 uint64_t stashes_bytes(struct stashes *all)
 {
-	uint64_t each = sizeof(struct stash) -
-			SEG_CLASSES * STASH_MOST * sizeof(struct parked);
+	uint64_t each = offsetof(struct stash, places);
 
 	return stashes_used(all) * each +
 	       /* relaxed: a number */

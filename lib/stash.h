@@ -60,8 +60,10 @@ struct class_pool;
 #define INBOX_PARCELS 16
 #define PARCEL_LEAST 4		/* claims that are worth one */
 #endif
+#ifndef STASH_PAGE
+#define STASH_PAGE 4096		/* that can be given back */
+#endif
 enum {
-	STASH_PLACES = STASH_MOST + 1,
 	STASH_NUMBERS = UINT16_MAX,
 	STASH_ROOM_FIRST = 8,
 	STASH_ROOM_SHARE = 8,	/* of the limit is room at most */
@@ -91,7 +93,8 @@ struct magazine {
 	struct atomic_u32 top;
 	uint32_t end;
 	uint32_t room;
-	uint32_t most_room;		/* it ever had: that is backed */
+	uint32_t most_room;		/* it had since they were last given
+					 * back: that is backed */
 	struct atomic_u64 releases;	/* so far */
 	struct atomic_u64 filled;	/* less those that were taken out */
 	uint64_t seen;			/* the keeper's: see gather.c */
@@ -117,6 +120,16 @@ struct inbox {
 	_Alignas(CACHE_LINE) struct parcel parcel[INBOX_PARCELS];
 };
 
+/* Of a class: one that stays empty, and so says that nothing is left, then the
+ * slices; and one for who looks above the last.  On pages of its own, so that
+ * they go as a whole: half a place would be half a slice. */
+struct places {
+	/* The first stand elsewhere in a page than what the fast paths write of
+	 * the stash, or a processor takes the one for the other at first. */
+	_Alignas(STASH_PAGE) char apart[11 * CACHE_LINE];
+	struct parked place[STASH_MOST + 2];
+};
+
 struct stash {
 	struct slab_item item;
 	struct section section;
@@ -130,9 +143,7 @@ struct stash {
 	struct magazine magazine[SEG_CLASSES];
 	struct inbox inbox;
 	struct claim claim[STASH_CLAIMS];
-	/* Of each class one that stays empty, and so says that nothing is
-	 * left, then the slices; and one for who looks above the last. */
-	struct parked place[SEG_CLASSES * STASH_PLACES + 1];
+	struct places places[SEG_CLASSES];
 };
 
 /* All of an allocator. */
@@ -144,7 +155,7 @@ struct stashes {
 	size_t tail_bytes;
 	uint64_t most_bytes;		/* 0: a share of the limit; a test's */
 	struct atomic_u64 room_bytes;
-	struct atomic_u64 backed;	/* places that ever had room */
+	struct atomic_u64 backed;	/* places: the sum of most_room */
 	struct atomic_u32 busy;		/* threads, at the last look */
 	struct atomic_u32 strays;	/* claims that nobody has in hand */
 	struct atomic_u32 lost;		/* of these: not yet reported */
@@ -174,14 +185,13 @@ static inline bool stash_is_open(const struct stash *st)
 
 static inline struct parked *stash_place(struct stash *st, uint32_t at)
 {
-	return (void *)((char *)st->place + at);
+	return (void *)((char *)st->places[0].place + at);
 }
 
 /* The place below a class's first slice. */
 static inline uint32_t stash_bottom(int class_index)
 {
-	return (uint32_t)class_index * STASH_PLACES *
-	       (uint32_t)sizeof(struct parked);
+	return (uint32_t)class_index * (uint32_t)sizeof(struct places);
 }
 
 /* The owner's, or a figure. */
@@ -413,5 +423,8 @@ bool stash_grow(struct stashes *all, struct stash *st, int class_index,
 /* Of a magazine that is empty. */
 void stash_drop_room(struct stashes *all, struct stash *st, int class_index,
 		     size_t slice_bytes);
+/* Gives the backing of its places back, if that is more than a page.  By who
+ * closed it, of a magazine that is empty and has no room. */
+void stash_discard(struct stashes *all, struct stash *st, int class_index);
 
 #endif

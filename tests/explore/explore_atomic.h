@@ -29,6 +29,7 @@
 #define STASH_MOST 4
 #define STASH_BATCH 4
 #define STASH_CLAIMS 2
+#define STASH_PAGE CACHE_LINE
 #define INBOX_PARCELS 1
 #define PARCEL_LEAST 2
 #define GATHER_PATIENCE 0
