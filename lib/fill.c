@@ -88,6 +88,8 @@ static void park_all(struct stash *st, struct class_pool *cp, struct region *r,
 		done = push_all(st, cp, r, parked, count);
 	section_leave(&st->section);
 	load_give(st->allocator, parked + done, count - done);
+	if (count > done)	/* who waits may have missed them in our hand */
+		budget_notify(cp->budget);
 }
 
 /* The first is the caller's, the others are parked. */
@@ -158,7 +160,8 @@ static bool unpack(struct stash *st, const struct class_pool *near)
 
 	section_enter(&st->section);
 	if (stash_is_open(st))
-		count = inbox_take(&st->inbox, inbox_full(&st->inbox), claim);
+		count = inbox_take(&near->allocator->stashes, &st->inbox,
+				   inbox_full(&st->inbox), claim);
 	prefetch(claim, count);
 	for (uint32_t i = 0; i < count; i++) {
 		if (!claim_is_won(&claim[i]))
@@ -168,6 +171,8 @@ static bool unpack(struct stash *st, const struct class_pool *near)
 	}
 	section_leave(&st->section);
 	claims_give(claim, rest);
+	if (rest)	/* as in park_all() */
+		budget_notify(near->budget);
 	claims_report_lost(st->allocator, lost, losses);
 	return count != 0;
 }

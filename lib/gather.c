@@ -89,24 +89,14 @@ static bool are_many(struct allocator *a, uint32_t count,
 					 STASH_CLAIM_SHARE;
 }
 
-/* So many parcels of that class an inbox may have: they are a thread's share,
- * too. */
-static uint32_t most_parcels(struct allocator *a, const struct region *r)
-{
-	uint64_t most = budget_limit(a->budget) / STASH_CLAIM_SHARE /
-			(STASH_BATCH * r->slice_bytes) + 1;
-
-	return most < INBOX_PARCELS ? (uint32_t)most : INBOX_PARCELS;
-}
-
 /* Where others wait, it would be in their way. */
-static void bring(struct allocator *a, struct stash *st, const struct region *r)
+static void bring(struct allocator *a, struct stash *st)
 {
 	if (budget_has_waiters(a->budget))
 		return;
 	section_enter(&st->section);
 	if (stash_is_open(st))
-		while (inbox_bring(st, most_parcels(a, r)))
+		while (inbox_bring(st, budget_limit(a->budget)))
 			;
 	section_leave(&st->section);
 }
@@ -118,7 +108,7 @@ void gather_claimed(struct allocator *a, struct stash *st,
 
 	if (!many && stash_claims(st) % STASH_BATCH)
 		return;
-	bring(a, st, r);
+	bring(a, st);
 	if (many && are_many(a, stash_claims(st), r))
 		settle_own(a, st);
 }
@@ -175,8 +165,8 @@ static bool empty_own_inbox(struct allocator *a, struct stash *st)
 		count = 0;
 		section_enter(&st->section);
 		if (stash_is_open(st))
-			count = inbox_take(&st->inbox, inbox_full(&st->inbox),
-					   claim);
+			count = inbox_take(&a->stashes, &st->inbox,
+					   inbox_full(&st->inbox), claim);
 		section_leave(&st->section);
 		any |= claims_settle_all(a, claim, count, true);
 	} while (count);
@@ -203,7 +193,8 @@ static bool empty_inbox(struct allocator *a, struct stash *st, uint32_t full,
 	bool any = false;
 
 	for (; full; full &= full - 1) {
-		uint32_t count = inbox_take(&st->inbox, full, claim);
+		uint32_t count = inbox_take(&a->stashes, &st->inbox, full,
+					    claim);
 
 		any |= claims_settle_all(a, claim, count, ordered);
 	}
@@ -466,12 +457,12 @@ void gather_end(void *stash)
 	struct stash *st = stash;
 	struct allocator *a = st->allocator;
 
+	u32_store_relaxed(&st->used, 0); /* relaxed: nothing is brought, soon */
 	empty_own(st);
 	empty_own_inbox(a, st);
 	settle_own(a, st);
 	drop_own_room(a, st);
 	budget_notify(a->budget);
-	st->used = false;
 	slab_put(&a->stashes.slab, &st->item);
 }
 

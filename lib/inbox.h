@@ -24,13 +24,14 @@
  * (I4) Who waits for memory finds it: 3 is before the bringer's look for those
  *      who wait, as any release's, and they count themselves in before they
  *      look at inboxes; all four are in one order.  So they find it, or are
- *      woken, and look again.
+ *      woken, and look again.  Who may not wait looks twice (limit.c), and a
+ *      claim goes to an inbox once.
  * (I5) A thread that stops between 1 and 3 keeps its claims, and one parcel of
  *      that owner's.  Nobody waits for it; where no parcel is free, claims are
  *      settled as they always were.
- * Where the owner doesn't allocate, or is gone, the keeper empties its inbox,
- * as it does its magazines.  Bringing is lock-free: a retry means that another
- * thread reserved or emptied a parcel.
+ * Where the owner doesn't allocate, or has just ended, the keeper empties its
+ * inbox, as it does its magazines.  Bringing is lock-free: a retry means that
+ * another thread reserved or emptied a parcel.
  */
 #ifndef SEG_INBOX_H
 #define SEG_INBOX_H
@@ -39,10 +40,10 @@
 
 /*
  * The thread's, in a section, open: moves claims of the last one's owner to
- * that owner's inbox, which is to have so many parcels at most.  False: they
- * are few, or no parcel is free.
+ * that owner's inbox.  False: they are few, or inboxes have their share of that
+ * limit.
  */
-bool inbox_bring(struct stash *st, uint32_t most);
+bool inbox_bring(struct stash *st, uint64_t limit_bytes);
 
 /* The bits of the parcels that are full. */
 static inline uint32_t inbox_full(const struct inbox *in)
@@ -55,7 +56,8 @@ static inline uint32_t inbox_full(const struct inbox *in)
  * Takes what is in the first of those out; how many.  By the thread in a
  * section, open, or by who closed the stash.
  */
-uint32_t inbox_take(struct inbox *in, uint32_t full, struct claim *ret_claims);
+uint32_t inbox_take(struct stashes *all, struct inbox *in, uint32_t full,
+		    struct claim *ret_claims);
 
 /* In the child of a fork: what another thread was bringing never comes. */
 static inline void inbox_forked(struct inbox *in)

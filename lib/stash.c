@@ -46,8 +46,9 @@ void stashes_leave(struct stashes *all)
 	for (uint32_t number = 1; number <= used; number++) {
 		struct stash *st = stash_at(all, number);
 
-		if (st && st->used) {
-			st->used = false;
+		/* relaxed, both: as above */
+		if (st && u32_load_relaxed(&st->used)) {
+			u32_store_relaxed(&st->used, 0);
 			slab_put(&all->slab, &st->item);
 		}
 	}
@@ -98,7 +99,7 @@ struct stash *stash_make(struct stashes *all)
 		slab_put(&all->slab, &st->item);
 		return NULL;
 	}
-	st->used = true;
+	u32_store_relaxed(&st->used, 1); /* relaxed: a hint to others */
 	u32_add_relaxed(&all->busy, 1); /* relaxed: a hint */
 	return st;
 }
@@ -229,14 +230,16 @@ static void add_claims(struct stash_sum *sum, const struct claim *claim,
 static void add_inbox(struct stash_sum *sum, const struct inbox *in,
 		      const struct class_pool *cp)
 {
-	/* acquire <- inbox_bring() */
-	uint32_t full = u32_load_acquire(&in->parcels) >> INBOX_PARCELS;
+	/* relaxed: only where to look */
+	uint32_t full = u32_load_relaxed(&in->parcels) >> INBOX_PARCELS;
 
 	for (; full; full &= full - 1) {
 		const struct parcel *p = &in->parcel[__builtin_ctz(full)];
 
-		/* relaxed: as the claims */
-		add_claims(sum, p->claim, u32_load_relaxed(&p->count), cp);
+		/* acquire <- inbox.c, move(): the claims */
+		uint32_t count = u32_load_acquire(&p->count);
+
+		add_claims(sum, p->claim, count, cp);
 	}
 }
 

@@ -59,6 +59,7 @@ struct class_pool;
 #define STASH_CLAIMS 512
 #define INBOX_PARCELS 16
 #define PARCEL_LEAST 4		/* claims that are worth one */
+#define INBOX_SHARE 32		/* of the limit is brought at most */
 #endif
 #ifndef STASH_PAGE
 #define STASH_PAGE 4096		/* that can be given back */
@@ -111,6 +112,7 @@ struct claim {
 /* Claims that others made, brought to the slices' owner: see inbox.h. */
 struct parcel {
 	struct atomic_u32 count;
+	uint64_t bytes;
 	struct claim claim[STASH_BATCH];
 };
 struct inbox {
@@ -139,7 +141,7 @@ struct stash {
 	size_t tail_bytes;		/* as the allocator's */
 	struct allocator *allocator;
 	struct atomic_u32 claim_count;
-	bool used;			/* a thread's */
+	struct atomic_u32 used;		/* a thread's: 1 */
 	struct magazine magazine[SEG_CLASSES];
 	struct inbox inbox;
 	struct claim claim[STASH_CLAIMS];
@@ -155,6 +157,7 @@ struct stashes {
 	size_t tail_bytes;
 	uint64_t most_bytes;		/* 0: a share of the limit; a test's */
 	struct atomic_u64 room_bytes;
+	struct atomic_u64 brought_bytes;	/* to inboxes */
 	struct atomic_u64 backed;	/* places: the sum of most_room */
 	struct atomic_u32 busy;		/* threads, at the last look */
 	struct atomic_u32 strays;	/* claims that nobody has in hand */

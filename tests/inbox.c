@@ -203,6 +203,30 @@ static void test_parcels_are_a_share_of_the_limit(void **state)
 	assert_no_parcel_is_free();
 }
 
+/* As if others had what is left of it. */
+static void test_all_inboxes_have_a_share(void **state)
+{
+	struct atomic_u64 *brought = &pool->allocator.stashes.brought_bytes;
+	const uint64_t share = KEPT / INBOX_SHARE;
+	const uint64_t lot = STASH_BATCH * SEG_MIN_BYTES;
+
+	(void)state;
+	hold_mine(0, 2 * STASH_BATCH);
+	look();
+	u64_store_relaxed(brought, share - lot + 1);
+	assert_int_equal(other_releases(&mine, STASH_BATCH), STASH_BATCH);
+	assert_int_equal(parcels(own_stash()), 0);
+	assert_int_equal(u64_load_relaxed(brought), share - lot + 1);
+	u64_store_relaxed(brought, share - lot);
+	assert_int_equal(other_releases(&mine, STASH_BATCH), STASH_BATCH);
+	assert_int_equal(parcels(own_stash()), full(1));
+	assert_int_equal(u64_load_relaxed(brought), share);
+	assert_step(0, 2 * STASH_BATCH, 2 * STASH_BATCH, 0);
+	get_back(&mine, 0, STASH_BATCH);
+	assert_int_equal(u64_load_relaxed(brought), share - lot);
+	u64_store_relaxed(brought, 0);
+}
+
 /* 256 KiB: eight of them are the share. */
 static void test_large_ones(void **state)
 {
@@ -289,7 +313,24 @@ static void release_own(void *unused)
 	gather_own(&pool->allocator);
 }
 
-/* A parcel stands in the stash of nobody. */
+static void test_nothing_is_brought_to_who_ended(void **state)
+{
+	unsigned n = STASH_BATCH;
+	struct actor owner;
+
+	(void)state;
+	release_own(NULL);
+	actor_do(&other, release_own, NULL);
+	actor_begin(&owner);
+	actor_do(&owner, hold_theirs, &n);
+	actor_end(&owner);
+	look();
+	assert_int_equal(other_releases(&theirs, n), n);
+	assert_int_equal(parcels(stash_at(&pool->allocator.stashes, 3)), 0);
+	assert_step(0, n, n, 0);
+}
+
+/* A parcel stands in the stash of nobody: who brought it saw its thread. */
 static struct stash *fill_dead_stash(void)
 {
 	unsigned n = 2 * STASH_BATCH;
@@ -304,7 +345,9 @@ static struct stash *fill_dead_stash(void)
 	st = stash_at(&pool->allocator.stashes, 3);
 	assert_int_equal(stashes_used(&pool->allocator.stashes), 3);
 	look();
+	u32_store_relaxed(&st->used, 1);
 	assert_int_equal(other_releases(&theirs, STASH_BATCH), 0);
+	u32_store_relaxed(&st->used, 0);
 	assert_int_equal(parcels(st), full(1));
 	assert_step(0, STASH_BATCH, STASH_BATCH, 0);
 	return st;
@@ -502,11 +545,13 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_all_parcels_are_full, begin_wide, end),
 		TEST(test_parcels_are_a_share_of_the_limit),
+		TEST(test_all_inboxes_have_a_share),
 		TEST(test_large_ones),
 		cmocka_unit_test_setup_teardown(
 			test_a_small_limit, begin_narrow, end),
 		TEST(test_what_does_not_fit),
 		TEST(test_the_owner_ends),
+		TEST(test_nothing_is_brought_to_who_ended),
 		TEST(test_who_gathers_empties_a_dead_stash),
 		TEST(test_the_keeper_empties_a_dead_stash),
 		TEST(test_the_next_thread_has_what_a_dead_stash_has),

@@ -82,7 +82,7 @@ static void go_on_or_bring(unsigned thread)
 }
 
 static const struct explore_twin go_on_twins[] = {
-	EXPLORE_TWIN("relaxed bringing", RELAX, "inbox_bring", "add_seq"),
+	EXPLORE_TWIN("relaxed bringing", RELAX, "bring_to", "add_seq"),
 	EXPLORE_TWIN("relaxed look", RELAX, "inbox_full", "load"),
 	EXPLORE_TWIN("not settled", SKIP, "claim_is_won", "store"),
 	{ .name = NULL },
@@ -268,7 +268,7 @@ static void bring_or_ask(unsigned thread)
 }
 
 static const struct explore_twin ask_twins[] = {
-	EXPLORE_TWIN("relaxed bringing", RELAX, "inbox_bring", "add_seq"),
+	EXPLORE_TWIN("relaxed count", RELAX, "move", "store_release"),
 	EXPLORE_TWIN("relaxed look", RELAX, "add_inbox", "load_acquire"),
 	{ .name = NULL },
 };
