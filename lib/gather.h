@@ -14,7 +14,7 @@
 #include "class_pool.h"
 
 /* A claim of that region's stands among those of the thread's stash, which are
- * settled when they are many. */
+ * brought to their owners, or settled, when they are many. */
 void gather_claimed(struct allocator *a, struct stash *st,
 		    const struct region *r);
 /* The same for one that does not stand there yet; no stash: NULL. */

@@ -48,7 +48,7 @@ bool inbox_bring(struct stash *st, uint64_t limit_bytes);
 /* The bits of the parcels that are full. */
 static inline uint32_t inbox_full(const struct inbox *in)
 {
-	/* seq_cst: acquire <- inbox_bring(); the load of (I4) */
+	/* seq_cst: acquire <- bring_to(); the load of (I4) */
 	return u32_load_seq_cst(&in->parcels) >> INBOX_PARCELS;
 }
 
