@@ -57,15 +57,6 @@ static struct taken take_slowly(struct seg_pool *p, struct class_pool *cp,
 	return t;
 }
 
-/* What stash_take() gave: the checkers are told. */
-static inline void show(const struct class_pool *cp, struct taken t)
-{
-	if (t.fresh)
-		poison_handed_out_zero(t.segment, cp->slice_bytes);
-	else
-		poison_handed_out(t.segment, cp->slice_bytes);
-}
-
 /* From the thread's stash, or what it is filled from. */
 static inline struct taken take_near(struct class_pool *cp, int class_index)
 {
@@ -76,7 +67,7 @@ static inline struct taken take_near(struct class_pool *cp, int class_index)
 		t = stash_take(st, cp, class_index);
 	if (!t.segment)
 		return fill_take(cp);
-	show(cp, t);
+	taken_show(&t, cp->slice_bytes);
 	return t;
 }
 
@@ -222,7 +213,7 @@ static void *allocate_near(struct seg_pool *p, struct stash *st, size_t bytes)
 		t = stash_take(st, cp, class_of(bytes));
 	if (!t.segment)
 		return allocate_default(p, bytes);
-	show(cp, t);
+	taken_show(&t, cp->slice_bytes);
 	return __builtin_expect(place_is_sure(cp, t.fresh), 1) ?
 		       t.segment : settle_near(p, cp, t, bytes);
 }

@@ -23,15 +23,6 @@ bool class_pool_clear(struct class_pool *cp)
 	return region_store_clear(&cp->store) && bands_clear(&cp->bands);
 }
 
-/* Tells the checkers. */
-static void show(struct class_pool *cp, const struct taken *t)
-{
-	if (t->fresh)
-		poison_handed_out_zero(t->segment, cp->slice_bytes);
-	else
-		poison_handed_out(t->segment, cp->slice_bytes);
-}
-
 static void was_taken_from(struct class_pool *cp, struct region *r,
 			   const struct word_change *change)
 {
@@ -51,7 +42,7 @@ static struct taken take_from(struct class_pool *cp, struct region *r)
 		return t;
 	was_taken_from(cp, r, &change);
 	t.segment = region_slice(r, slice);
-	show(cp, &t);
+	taken_show(&t, cp->slice_bytes);
 	return t;
 }
 
@@ -104,7 +95,7 @@ struct taken class_pool_hand_out(struct class_pool *cp, struct region *r,
 
 	t.fresh = region_hand_out(r, slice);
 	counter_add(&cp->allocations);
-	show(cp, &t);
+	taken_show(&t, cp->slice_bytes);
 	return t;
 }
 

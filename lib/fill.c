@@ -184,6 +184,8 @@ static struct taken take_brought(struct stash *st, struct class_pool *cp)
 
 	while (!t.segment && unpack(st, cp))
 		t = stash_take(st, cp, cp->class_index);
+	if (t.segment)
+		taken_show(&t, cp->slice_bytes);
 	return t;
 }
 

@@ -77,6 +77,15 @@ struct taken {
 	bool fresh;		/* never handed out: still zero */
 };
 
+/* The checkers are told that it is the caller's. */
+static inline void taken_show(const struct taken *t, size_t slice_bytes)
+{
+	if (t->fresh)
+		poison_handed_out_zero(t->segment, slice_bytes);
+	else
+		poison_handed_out(t->segment, slice_bytes);
+}
+
 struct parked {
 	void *segment;		/* NULL: none ever was here */
 	struct atomic_u64 *generation;
