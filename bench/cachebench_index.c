@@ -76,18 +76,18 @@ int bench_lines(void)
 	printf("Cache lines of its own that a hit touches:\n"
 	       "1. the bucket: %zu bytes, read; %zu buckets share a line\n"
 	       "2. the entry (entries are aligned to %d bytes, of %zu):\n",
-	       sizeof(struct atomic_u64),
-	       CACHE_LINE / sizeof(struct atomic_u64), CACHE_LINE,
-	       sizeof(struct cache_entry));
-	print_field("link", offsetof(struct cache_entry, link), "read");
+	       sizeof(struct atomic_u32),
+	       CACHE_LINE / sizeof(struct atomic_u32),
+	       (int)sizeof(struct cache_entry), sizeof(struct cache_entry));
 	print_field("key", offsetof(struct cache_entry, key), "read");
 	print_field("word", offsetof(struct cache_entry, word),
 		    "read by a peek, written by a pin");
 	print_field("value", offsetof(struct cache_entry, value), "read");
-	print_field("weight", offsetof(struct cache_entry, weight),
-		    "read by a first and a last pin");
+	print_field("next", offsetof(struct cache_entry, next), "read");
 	print_field("mark", offsetof(struct cache_entry, mark),
 		    "read; written while below its most");
+	print_field("weight", offsetof(struct cache_entry, packed_weight),
+		    "read by a first and a last pin");
 	printf("Both: 2 lines for an entry that is the first of its chain.\n");
 	return 0;
 }

@@ -102,11 +102,11 @@ static void set_options(struct seg_cache *c, const struct seg_cache_options *o)
 	publish_set_name(&c->published, c->name, NULL);
 }
 
+/* Its slots are cleared. */
 static void free_cache(struct seg_cache *c)
 {
 	cache_policy_clear(&c->policy);
 	cache_index_clear(&c->index);
-	slots_clear(&c->slots);
 	os_free(c);
 }
 
@@ -142,9 +142,11 @@ int seg_cache_create(const struct seg_cache_options *options,
 	if (!c)
 		return -ENOMEM;
 	set_options(c, &o);
-	ret = cache_index_init(&c->index) ?
+	ret = slots_init(&c->slots) &&
+	      cache_index_init(&c->index, c->slots.groups) ?
 	      keeper_join(&c->duty) : -ENOMEM;
 	if (ret) {
+		(void)slots_clear(&c->slots); /* the table, if at all */
 		free_cache(c);
 		return ret;
 	}
@@ -224,14 +226,13 @@ static uint64_t count_pinned(struct seg_cache *c, uint64_t *ret_pins)
 {
 	uint64_t entries = 0;
 	struct cache_entry *e;
-	unsigned side;
 
 	*ret_pins = 0;
 	for (struct cache_record *r = c->hidden; r; r = r->older)
-		count_entry(r->entry, &entries, ret_pins);
+		count_entry(record_entry(r), &entries, ret_pins);
 	for (uint32_t b = 0; b < cache_index_buckets(&c->index); b++)
-		for (e = cache_index_first(&c->index, b, &side); e;
-		     e = cache_index_next(e, side))
+		for (e = cache_index_first(&c->index, b); e;
+		     e = cache_index_next(&c->index, e))
 			count_entry(e, &entries, ret_pins);
 	return entries;
 }
@@ -287,7 +288,7 @@ int seg_cache_destroy(struct seg_cache *c)
 	leave(c);
 	cache_remove_all(c, SEG_CAUSE_DESTROYED);
 	settle_down(c);
-	if (!pin_tags_clear(&c->tags)) {
+	if (!pin_tags_clear(&c->tags) || !slots_clear(&c->slots)) {
 		join(c);
 		return -EBUSY;
 	}

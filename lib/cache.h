@@ -3,9 +3,9 @@
  * The concurrent weighted cache.  Its parts, bottom to top:
  *   cache_entry   one entry and the word that decides about it
  *   pin_slots     pins that readers keep in memory of their own
+ *   cache_slots   the memory of entries
  *   cache_index   key -> entry, read without a lock
  *   cache_policy  who leaves next (cache_ghost: who left before)
- *   cache_slots   the memory of entries
  *   gate          the one lock, which never makes a hit or an unpin wait
  *   pin_tags      who pins
  *   cache_release what becomes of values that left
@@ -196,15 +196,16 @@ static inline bool cache_is_foreign(const struct seg_cache *c)
  * there the place to store at is chosen, which costs less than that. */
 static inline void cache_mark_in(bool evicts, struct cache_entry *e)
 {
-	struct atomic_u32 nowhere;
-	struct atomic_u32 *place = &e->mark;
-	uint32_t mark = u32_load_relaxed(&e->mark); /* relaxed: a hint */
+	struct atomic_u16 nowhere;
+	struct atomic_u16 *place = &e->mark;
+	uint16_t mark = u16_load_relaxed(&e->mark); /* relaxed: a hint */
 
 	if (evicts)
 		place = mark < CACHE_MARK_MOST ? place : &nowhere;
 	else if (mark >= CACHE_MARK_MOST)
 		return;
-	u32_store_relaxed(place, mark + 1); /* relaxed: a hint */
+	/* relaxed: a hint */
+	u16_store_relaxed(place, (uint16_t)(mark + 1));
 }
 
 static inline void cache_mark(const struct seg_cache *c, struct cache_entry *e)

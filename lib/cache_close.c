@@ -125,22 +125,22 @@ void cache_shut_entry(struct seg_cache *c, struct cache_entry *e)
 }
 
 /* What has a mark is passed over, and mostly pinned soon. */
-static bool is_next(const struct cache_record *r)
+static bool is_next(const struct cache_entry *e)
 {
-	return !u32_load_relaxed(&r->entry->mark); /* relaxed: a hint */
+	return !u16_load_relaxed(&e->mark); /* relaxed: a hint */
 }
 
 void cache_close_victims(struct seg_cache *c, struct cache_record *r)
 {
 	struct closing k = { .cache = c };
 
-	add_shut(&k, r->entry);
+	add_shut(&k, record_entry(r));
 	for (unsigned i = 0; i < LOOK_RECORDS && !is_full(&k); i++) {
 		r = cache_policy_behind(&c->policy, r);
 		if (!r)
 			break;
-		if (is_next(r))
-			add(&k, r->entry);
+		if (is_next(record_entry(r)))
+			add(&k, record_entry(r));
 	}
 	finish(&k);
 }
@@ -148,11 +148,11 @@ void cache_close_victims(struct seg_cache *c, struct cache_record *r)
 /* False: it is full. */
 static bool add_bucket(struct closing *k, uint32_t bucket)
 {
+	const struct cache_index *ix = &k->cache->index;
 	struct cache_entry *e;
-	unsigned side;
 
-	for (e = cache_index_first(&k->cache->index, bucket, &side); e;
-	     e = cache_index_next(e, side)) {
+	for (e = cache_index_first(ix, bucket); e;
+	     e = cache_index_next(ix, e)) {
 		if (is_full(k))
 			return false;
 		add(k, e);

@@ -80,15 +80,13 @@ static bool drain_bucket(struct walk *w, uint32_t bucket)
 {
 	struct cache_index *ix = &w->cache->index;
 	struct cache_entry *e, *next;
-	unsigned side;
 
-	for (e = cache_index_first(ix, bucket, &side); e; e = next) {
-		next = cache_index_next(e, side);
+	for (e = cache_index_first(ix, bucket); e; e = next) {
+		next = cache_index_next(ix, e);
 		if (!evict_entry(w, e))
 			return false;
 	}
-	for (e = cache_index_first(ix, bucket, &side); e;
-	     e = cache_index_next(e, side))
+	for (e = cache_index_first(ix, bucket); e; e = cache_index_next(ix, e))
 		count_entry(w, e);
 	return true;
 }
@@ -102,10 +100,10 @@ static struct cache_entry *hold_next(struct walk *w, struct cache_entry *e,
 
 	cache_lock(w->cache, &w->farewell);
 	r = e ? entry_record(e)->older : w->cache->hidden;
-	while (r && !entry_hold(r->entry, ret_word))
+	while (r && !entry_hold(record_entry(r), ret_word))
 		r = r->older;
 	cache_unlock(w->cache, &w->farewell);
-	return r ? r->entry : NULL;
+	return r ? record_entry(r) : NULL;
 }
 
 /* Each is held until the next one is: it stays in the list, and its page. */

@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 #ifndef SEG_EXPLORE
-_Static_assert(sizeof(struct cache_entry) == CACHE_LINE &&
+_Static_assert(sizeof(struct cache_entry) == CACHE_LINE / 2 &&
 	       sizeof(struct cache_record) == CACHE_LINE,
 	       "a hit reads one line of the entry, its record has another");
 #endif

@@ -59,14 +59,17 @@
  * The version wraps after 2^32 uses of one entry: a look-up would have to stop
  * for as long, and to go on at the very one.
  *
- * What only holders of the lock look at stands in a record of its own, so that
- * the entries that hits look at lie close together.  With short_reads the
- * record outlives the entry: a value that left waits in it for a grace period.
+ * What hits do not look at stands in a record of its own, so that entries lie
+ * close together: two in a line, as the more of them stay near, the faster is a
+ * hit.  An entry knows its record by where it lies, and the other way round
+ * (struct cache_group).
  *
  * All lock-free; a retry is caused by another thread's step.
  */
 #ifndef SEG_CACHE_ENTRY_H
 #define SEG_CACHE_ENTRY_H
+
+#include <stddef.h>
 
 #include "atomic.h"
 #include "counter.h"
@@ -89,42 +92,81 @@ enum cache_state { ENTRY_DEAD = 0, ENTRY_LIVE = 1, ENTRY_HIDDEN = 2 };
 
 struct cache_record;
 
-/* One line: all that a hit looks at. */
+/* All that a hit looks at. */
 struct cache_entry {
-	_Alignas(CACHE_LINE) struct atomic_ptr link[2];	/* see cache_index.h */
 	struct atomic_u64 key;
 	struct atomic_u64 word;		/* written by pins */
-	/* NULL: not loaded yet, or failed; of a free entry the next one */
-	struct atomic_ptr value;
-	struct atomic_u64 weight;	/* 0 until loaded */
-	struct atomic_u32 mark;		/* written by hits */
-	struct atomic_u32 loading;	/* 1: who waits for the load, sleeps */
-	struct atomic_ptr record;
+	struct atomic_ptr value;	/* NULL: not loaded yet, or failed */
+	struct atomic_u32 next;		/* see cache_index.h */
+	struct atomic_u16 mark;		/* written by hits */
+	struct atomic_u16 packed_weight;	/* see entry_weight() */
 };
 
 /* Under the cache's lock, but for what says otherwise. */
 struct cache_record {
-	_Alignas(CACHE_LINE) struct cache_entry *entry;	/* that it belongs to */
-	struct cache_record *newer, *older;	/* a queue, or the hidden */
+	/* in a queue, or on the hidden list */
+	_Alignas(CACHE_LINE) struct cache_record *newer;
+	struct cache_record *older;
+	struct cache_record *ahead;	/* a hint: some steps newer once */
 	struct cache_record *next;	/* returned, retired or free */
+	struct atomic_u64 weight;	/* 0 until loaded */
+	/* of a load, read under a pin: the thread; why it failed */
+	uint64_t loader;
+	int error;
+	struct atomic_u32 loading;	/* 1: who waits for the load, sleeps */
 	uint32_t stamp;
 	struct atomic_u16 cause;	/* of a value to be released; 0: none */
 	uint8_t queue;
 	uint8_t listed;		/* 1: on the hidden list */
-	union {
-		/* of a load, read under a pin: the thread; why it failed */
-		struct {
-			uint64_t loader;
-			int error;
-		};
-		/* retired: the value that waits for a grace period */
-		struct {
-			uint64_t key;
-			void *value;
-			uint64_t weight;
-		};
-	};
 };
+
+#ifndef CACHE_GROUP_BYTES
+#define CACHE_GROUP_BYTES (2 << 20)	/* a huge page */
+#endif
+enum {
+	CACHE_GROUP_ENTRIES = (CACHE_GROUP_BYTES - CACHE_LINE) /
+			      (sizeof(struct cache_entry) +
+			       sizeof(struct cache_record)) / 2 * 2,
+	CACHE_GROUP_BITS = 15,	/* of a number, that say which in the group */
+};
+
+/* Entries and their records; it begins at a multiple of its bytes. */
+struct cache_group {
+	struct cache_entry entry[CACHE_GROUP_ENTRIES];
+	struct cache_record record[CACHE_GROUP_ENTRIES];
+	uint32_t first;		/* the number of its first entry */
+};
+
+_Static_assert(sizeof(struct cache_group) <= CACHE_GROUP_BYTES &&
+	       CACHE_GROUP_ENTRIES <= 1 << CACHE_GROUP_BITS, "it fits");
+
+static inline struct cache_group *cache_group_of(const void *inside)
+{
+	return (struct cache_group *)((uintptr_t)inside &
+				      -(uintptr_t)CACHE_GROUP_BYTES);
+}
+
+static inline struct cache_record *entry_record(const struct cache_entry *e)
+{
+	struct cache_group *g = cache_group_of(e);
+
+	return &g->record[e - g->entry];
+}
+
+static inline struct cache_entry *record_entry(const struct cache_record *r)
+{
+	struct cache_group *g = cache_group_of(r);
+
+	return &g->entry[r - g->record];
+}
+
+/* See cache_index.h; under the lock. */
+static inline uint32_t entry_number(const struct cache_entry *e)
+{
+	const struct cache_group *g = cache_group_of(e);
+
+	return g->first + (uint32_t)(e - g->entry);
+}
 
 static inline enum cache_state entry_state(uint64_t word)
 {
@@ -147,12 +189,7 @@ static inline uint64_t entry_key(const struct cache_entry *e)
 	return u64_load_relaxed(&e->key); /* relaxed: it does not change */
 }
 
-/* The next two also by who unpins wrongly, who gets some record. */
-static inline struct cache_record *entry_record(const struct cache_entry *e)
-{
-	return ptr_load_relaxed(&e->record); /* relaxed: as the key */
-}
-
+/* Also by who unpins wrongly, who gets some cause. */
 static inline uint16_t record_cause(const struct cache_record *r)
 {
 	return u16_load_relaxed(&r->cause); /* relaxed: as the key */
@@ -163,9 +200,45 @@ static inline void record_set_cause(struct cache_record *r, uint16_t cause)
 	u16_store_relaxed(&r->cause, cause); /* relaxed: see entry_hide() */
 }
 
+static inline uint64_t record_weight(const struct cache_record *r)
+{
+	/* acquire <- entry_weigh(): the word has changed, for who visits an
+	 * entry without a pin (E5) */
+	return u64_load_acquire(&r->weight);
+}
+
+/* A weight of few digits, as those of pages are, stands in the entry as well:
+ * digits << WEIGHT_SHIFT_BITS | shift.  0: only in the record. */
+enum { WEIGHT_SHIFT_BITS = 5, WEIGHT_DIGITS = 1 << (16 - WEIGHT_SHIFT_BITS) };
+
+static inline uint16_t weight_pack(uint64_t weight)
+{
+	unsigned shift = weight ? (unsigned)__builtin_ctzll(weight) : 0;
+
+	if (shift >= 1 << WEIGHT_SHIFT_BITS || weight >> shift >= WEIGHT_DIGITS)
+		return 0;
+	return (uint16_t)(weight >> shift << WEIGHT_SHIFT_BITS | shift);
+}
+
+static inline uint64_t weight_unpack(uint16_t packed)
+{
+	return (uint64_t)(packed >> WEIGHT_SHIFT_BITS)
+	       << (packed & ((1 << WEIGHT_SHIFT_BITS) - 1));
+}
+
 static inline uint64_t entry_weight(const struct cache_entry *e)
 {
-	return u64_load_relaxed(&e->weight); /* relaxed: as the key */
+	/* acquire <- entry_weigh(): as record_weight() */
+	uint16_t packed = u16_load_acquire(&e->packed_weight);
+
+	return packed ? weight_unpack(packed) : record_weight(entry_record(e));
+}
+
+static inline void entry_weigh(struct cache_entry *e, uint64_t weight)
+{
+	/* release, both -> entry_weight() */
+	u64_store_release(&entry_record(e)->weight, weight);
+	u16_store_release(&e->packed_weight, weight_pack(weight));
 }
 
 static inline uint64_t entry_look(const struct cache_entry *e)
@@ -179,14 +252,14 @@ static inline uint64_t entry_look(const struct cache_entry *e)
 static inline void entry_fill(struct cache_entry *e, uint64_t key,
 			      void *value, uint64_t weight)
 {
-	/* release, all -> cache_index_find(), seg_cache_peek(), visit(): who
+	/* release, both -> cache_index_find(), seg_cache_peek(), visit(): who
 	 * reads one of these sees that the word has changed (E5) */
 	u64_store_release(&e->key, key);
 	ptr_store_release(&e->value, value);
-	u64_store_release(&e->weight, weight);
+	entry_weigh(e, weight);
 	/* relaxed, both: a hint; released by entry_begin() */
-	u32_store_relaxed(&e->mark, 0);
-	u32_store_relaxed(&e->loading, 0);
+	u16_store_relaxed(&e->mark, 0);
+	u32_store_relaxed(&entry_record(e)->loading, 0);
 }
 
 /* A filled entry becomes live with so many pins, maybe ENTRY_LOADING; not yet

@@ -85,7 +85,7 @@ static inline void open_if_hot(struct seg_cache *c, struct cache_entry *e,
 	uint32_t opens, left;
 
 	/* relaxed, both: hints */
-	if (u32_load_relaxed(&e->mark) < CACHE_MARK_MOST)
+	if (u16_load_relaxed(&e->mark) < CACHE_MARK_MOST)
 		return;
 	opens = u32_load_relaxed(&c->opens);
 	if (!opens)

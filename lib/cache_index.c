@@ -11,7 +11,7 @@
 #endif
 enum {
 	BUCKETS = INDEX_BUCKETS,	/* for each entry, if near */
-	BUCKETS_NEAR = 1 << 15,		/* some share of a second-level cache */
+	BUCKETS_NEAR = 1 << 16,		/* some share of a second-level cache */
 	BUCKETS_FAR = BUCKETS / 2,	/* for each entry, if more */
 	SPLITS = BUCKETS * 3 / 2,	/* with an insertion, until enough */
 };
@@ -26,14 +26,9 @@ static uint32_t chunk_buckets(unsigned chunk)
 	return chunk ? chunk_first(chunk) : INDEX_BASE;
 }
 
-static uint64_t head_of(const struct cache_entry *e, unsigned side)
-{
-	return (uint64_t)(uintptr_t)e | side;
-}
-
 static uint64_t chunk_offset(unsigned k)
 {
-	return chunk_first(k) * sizeof(struct atomic_u64);
+	return chunk_first(k) * sizeof(struct atomic_u32);
 }
 
 static bool chunk_make(struct cache_index *ix, unsigned k)
@@ -44,7 +39,7 @@ static bool chunk_make(struct cache_index *ix, unsigned k)
 		return false;
 	if (ix->memory[k])
 		return true;
-	chunk = os_calloc(chunk_buckets(k), sizeof(struct atomic_u64));
+	chunk = os_calloc(chunk_buckets(k), sizeof(struct atomic_u32));
 	if (!chunk)
 		return false;
 	ix->memory[k] = chunk;
@@ -54,8 +49,9 @@ static bool chunk_make(struct cache_index *ix, unsigned k)
 	return true;
 }
 
-bool cache_index_init(struct cache_index *ix)
+bool cache_index_init(struct cache_index *ix, struct cache_group *const *groups)
 {
+	ix->groups = groups;
 	/* relaxed: not yet published */
 	u64_store_relaxed(&ix->shape, index_shape(INDEX_BASE - 1, INDEX_BASE));
 	return chunk_make(ix, 0);
@@ -67,42 +63,34 @@ void cache_index_clear(struct cache_index *ix)
 		os_free(ix->memory[k]);
 }
 
-/* Links the entries of a chain by the other link, into two chains. */
-static void relink(uint64_t head, uint32_t bit, uint64_t ret_heads[2])
+/* Where a number stands: a bucket, or the link of an entry. */
+static uint32_t number_at(const struct atomic_u32 *place)
 {
-	unsigned side = head & 1;
-	unsigned other = !side;
-	struct cache_entry *last[2] = { NULL, NULL };
+	return u32_load_relaxed(place);	/* relaxed: under the lock */
+}
 
-	ret_heads[0] = ret_heads[1] = other;
-	for (struct cache_entry *e = index_entry(head); e;
-	     e = cache_index_next(e, side)) {
-		unsigned i = (index_hash(entry_key(e)) & bit) != 0;
+static struct atomic_u32 *bucket_of(const struct cache_index *ix, uint64_t key)
+{
+	/* relaxed: under the lock */
+	uint64_t shape = u64_load_relaxed(&ix->shape);
 
-		/* release, both -> cache_index_next(): it has changed (X2) */
-		ptr_store_release(&e->link[other], NULL);
-		if (last[i])
-			ptr_store_release(&last[i]->link[other], e);
-		else
-			ret_heads[i] = head_of(e, other);
-		last[i] = e;
-	}
+	return index_bucket_at(ix, index_bucket(shape, key));
 }
 
 /* Bucket n - base into itself and bucket n, which is base higher. */
 static void split(struct cache_index *ix, uint32_t mask, uint32_t n)
 {
 	uint32_t base = (mask + 1) / 2;
-	struct atomic_u64 *low = index_bucket_at(ix, n - base);
-	uint64_t heads[2];
+	struct atomic_u32 *place = index_bucket_at(ix, n - base);
+	struct cache_entry *e;
 
-	cache_index_change(ix);
-	/* relaxed: under the lock */
-	relink(u64_load_relaxed(low), base, heads);
+	while ((e = index_entry(ix, number_at(place))) != NULL &&
+	       !(index_hash(entry_key(e)) & base))
+		place = &e->next;
 	/* release, all -> cache_index_find(), in this order (X2) */
-	u64_store_release(index_bucket_at(ix, n), heads[1]);
+	u32_store_release(index_bucket_at(ix, n), number_at(place));
 	u64_store_release(&ix->shape, index_shape(mask, n + 1));
-	u64_store_release(low, heads[0]);
+	u32_store_release(place, 0);
 }
 
 /* A round is over: the next needs memory. */
@@ -137,81 +125,63 @@ static bool grow(struct cache_index *ix)
 	return true;
 }
 
-/* Of a chain; NULL: it is empty. */
-static struct cache_entry *last_of(struct cache_entry *e, unsigned side)
+/* By the lowest bit in which they differ. */
+static bool stands_before(uint32_t hash, uint32_t other)
 {
-	struct cache_entry *last = NULL;
+	uint32_t differ = hash ^ other;
 
-	/* relaxed: under the lock */
-	for (; e; e = ptr_load_relaxed(&e->link[side]))
-		last = e;
-	return last;
+	return (other & differ & -differ) != 0;
+}
+
+/* Behind all that do not stand behind that hash. */
+static struct atomic_u32 *place_for(const struct cache_index *ix, uint64_t key)
+{
+	struct atomic_u32 *place = bucket_of(ix, key);
+	struct cache_entry *e;
+
+	while ((e = index_entry(ix, number_at(place))) != NULL &&
+	       !stands_before(index_hash(key), index_hash(entry_key(e))))
+		place = &e->next;
+	return place;
+}
+
+static struct atomic_u32 *place_of(const struct cache_index *ix,
+				   const struct cache_entry *e)
+{
+	struct atomic_u32 *place = bucket_of(ix, entry_key(e));
+
+	while (number_at(place) != entry_number(e))
+		place = &index_entry(ix, number_at(place))->next;
+	return place;
 }
 
 void cache_index_insert(struct cache_index *ix, struct cache_entry *e)
 {
-	/* relaxed, both: under the lock */
-	uint64_t shape = u64_load_relaxed(&ix->shape);
-	uint32_t number = index_bucket(shape, entry_key(e));
-	struct atomic_u64 *bucket = index_bucket_at(ix, number);
-	uint64_t head = u64_load_relaxed(bucket);
-	unsigned side = head & 1;
-	struct cache_entry *last = last_of(index_entry(head), side);
+	struct atomic_u32 *place = place_for(ix, entry_key(e));
 
 	/* release -> cache_index_next(): it has changed (X2) */
-	ptr_store_release(&e->link[side], NULL);
-	if (last)
-		/* release -> cache_index_next() */
-		ptr_store_release(&last->link[side], e);
-	else
-		/* release -> cache_index_first() */
-		u64_store_release(bucket, head_of(e, side));
+	u32_store_release(&e->next, number_at(place));
+	/* release -> cache_index_first(), cache_index_next() */
+	u32_store_release(place, entry_number(e));
 	ix->entries++;
 	for (int i = 0; i < SPLITS && grow(ix); i++)
 		;
 }
 
-/* Lets what leads to the entry lead on to what stands behind it, by way of
- * another entry or at once; its own link stays (X2). */
-static inline void bypass(struct cache_index *ix, struct cache_entry *e,
-		   struct cache_entry *by)
-{
-	/* relaxed, all loads: under the lock */
-	uint64_t shape = u64_load_relaxed(&ix->shape);
-	uint32_t number = index_bucket(shape, entry_key(e));
-	struct atomic_u64 *bucket = index_bucket_at(ix, number);
-	uint64_t head = u64_load_relaxed(bucket);
-	unsigned side = head & 1;
-	struct cache_entry *to = ptr_load_relaxed(&e->link[side]);
-	struct cache_entry *at = index_entry(head);
-
-	if (by) {
-		/* release -> cache_index_next(): it has changed (X2) */
-		ptr_store_release(&by->link[side], to);
-		to = by;
-	}
-	if (at == e) {
-		/* release -> cache_index_first() */
-		u64_store_release(bucket, head_of(to, side));
-		return;
-	}
-	/* relaxed: under the lock */
-	while (ptr_load_relaxed(&at->link[side]) != e)
-		at = ptr_load_relaxed(&at->link[side]);
-	/* release -> cache_index_next() */
-	ptr_store_release(&at->link[side], to);
-}
-
+/* Its own link stays (X2). */
 void cache_index_remove(struct cache_index *ix, struct cache_entry *e)
 {
-	bypass(ix, e, NULL);
+	/* release -> cache_index_first(), cache_index_next() */
+	u32_store_release(place_of(ix, e), number_at(&e->next));
 	ix->entries--;
 }
 
 void cache_index_replace(struct cache_index *ix, struct cache_entry *old,
 			 struct cache_entry *e)
 {
-	bypass(ix, old, e);
+	/* release, both: as in cache_index_insert() */
+	u32_store_release(&e->next, number_at(&old->next));
+	u32_store_release(place_of(ix, old), entry_number(e));
 }
 
 /* Along a chain.  Who strays may never come to an end: it looks now and then
@@ -220,11 +190,11 @@ static struct cache_entry *walk(const struct cache_index *ix, uint64_t shape,
 				uint64_t changes, uint64_t key,
 				uint64_t *ret_word)
 {
-	unsigned side, steps = 0;
+	unsigned steps = 0;
 	struct cache_entry *e =
-		cache_index_first(ix, index_bucket(shape, key), &side);
+		cache_index_first(ix, index_bucket(shape, key));
 
-	for (; e; e = cache_index_next(e, side)) {
+	for (; e; e = cache_index_next(ix, e)) {
 		*ret_word = entry_look(e);
 		/* acquire, both: as in cache_index_find_first(); and X2 */
 		if (u64_load_acquire(&e->key) == key)
@@ -266,8 +236,27 @@ uint64_t cache_index_bytes(const struct cache_index *ix)
 		/* relaxed: only whether it is there */
 		if (u64_load_relaxed(&ix->chunk[k]))
 			bytes += (uint64_t)chunk_buckets(k) *
-				 sizeof(struct atomic_u64);
+				 sizeof(struct atomic_u32);
 	return bytes;
+}
+
+/* In order, and in the right bucket; NULL: so all are. */
+static const struct cache_entry *
+find_misplaced(const struct cache_index *ix, uint64_t shape, uint32_t bucket,
+	       uint32_t *seen)
+{
+	const struct cache_entry *e = cache_index_first(ix, bucket), *next;
+
+	for (; e; e = next) {
+		uint32_t hash = index_hash(entry_key(e));
+
+		next = cache_index_next(ix, e);
+		if (index_fold(shape, hash) != bucket || ++*seen > ix->entries)
+			return e;
+		if (next && stands_before(index_hash(entry_key(next)), hash))
+			return e;
+	}
+	return NULL;
 }
 
 bool cache_index_is_valid(const struct cache_index *ix)
@@ -275,14 +264,9 @@ bool cache_index_is_valid(const struct cache_index *ix)
 	/* relaxed: under the lock */
 	uint64_t shape = u64_load_relaxed(&ix->shape);
 	uint32_t seen = 0;
-	struct cache_entry *e;
-	unsigned side;
 
 	for (uint32_t b = 0; b < index_buckets(shape); b++)
-		for (e = cache_index_first(ix, b, &side); e;
-		     e = cache_index_next(e, side))
-			if (index_bucket(shape, entry_key(e)) != b ||
-			    ++seen > ix->entries)
-				return false;
+		if (find_misplaced(ix, shape, b, &seen))
+			return false;
 	return seen == ix->entries;
 }

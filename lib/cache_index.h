@@ -6,20 +6,19 @@
  * (base a power of two), bucket n - base is split next, into itself and bucket
  * n.  Nothing ever stands still for a table to be copied.
  *
- * An entry has two links.  The lowest bit of a bucket says by which of them its
- * chain is linked.  A split links the entries anew by the other link, so that
- * readers inside the old chain go on in it undisturbed, and publishes: (1) the
- * new bucket, (2) the number of buckets, (3) the old bucket.
+ * Buckets and links are numbers of entries: half as long as pointers, so that
+ * more of them stay near.  0: none.
  *
- * What comes in is linked behind the last of its chain, where a look-up for its
- * key has just come past: no other link changes.  So what stays for long stands
- * before what passes through, and an entry that leaves mostly stands first of
- * those of its age.
+ * A chain is in the order of the hashes read from the lowest bit on (Shalev and
+ * Shavit 2003), so those that a split moves stand behind those that stay, and
+ * it moves them all by three stores: (1) the new bucket, (2) the number of
+ * buckets, (3) the end of the old chain, before the first that moved.  No
+ * entry's place in the order ever changes.
  *
  * What was removed may be used again at once, for another key in another chain,
  * while look-ups still stand on it.  The memory stays that of entries, so they
- * only go astray.  Before a link or key that somebody may still follow is
- * written over, by a new use or by a split, `changes` is raised.
+ * only go astray.  Before the link or the key of an entry is written over by a
+ * new use, `changes` is raised.
  *
  * Guarantees: (X1) What a look-up finds had the key, by the word that it got
  * with it (E5).  (X2) A look-up finds a key that was in the index during the
@@ -28,11 +27,10 @@
  * meanwhile: who meets one that was sees the change that came before, and who
  * begins after a change sees what was unlinked before it (release -> acquire,
  * both).  So it walked as if what is removed stayed as it was, linked to
- * what stood behind it.  It reads the number of buckets, then the chain.  If
- * that is the chain of before a split, it is whole, since the split writes the
- * other links.  If it is the one of after, (2) came before (3), so that the
- * number read again differs.  A replacement changes one link, so that who walks
- * meets the old entry or the new one.
+ * what stood behind it.  It reads the number of buckets, then the chain.  Until
+ * a split ends the old chain, that is whole; who comes to its new end sees (2),
+ * so that the number read again differs.  A replacement changes one link, so
+ * that who walks meets the old entry or the new one.
  *
  * Look-ups are lock-free (each retry means that an entry came in or a bucket
  * was split); all else runs under the lock of the cache.  There are eight
@@ -60,6 +58,8 @@ enum {
 struct cache_index {
 	/* read by every look-up, written when a bucket is split */
 	_Alignas(CACHE_LINE) struct atomic_u64 shape;	/* mask, buckets */
+	/* cache_slots.h: what is published by a number is there */
+	struct cache_group *const *groups;
 	/* where bucket 0 would be, if all were in that chunk; 0: not made */
 	struct atomic_u64 chunk[INDEX_CHUNKS];
 	/* read by misses, written by whoever changes what they walk on */
@@ -69,8 +69,9 @@ struct cache_index {
 	uint32_t entries;
 };
 
-/* False: no memory. */
-bool cache_index_init(struct cache_index *ix);
+/* Of entries of these groups.  False: no memory. */
+bool cache_index_init(struct cache_index *ix,
+		      struct cache_group *const *groups);
 
 /* Nobody uses it. */
 void cache_index_clear(struct cache_index *ix);
@@ -149,19 +150,23 @@ static inline unsigned index_chunk(uint32_t bucket)
 	return 31 - (unsigned)__builtin_clz(twice | 1);
 }
 
-/* A bucket holds the first entry, and in the lowest bit the side. */
-static inline struct atomic_u64 *index_bucket_at(const struct cache_index *ix,
+static inline struct atomic_u32 *index_bucket_at(const struct cache_index *ix,
 						 uint32_t bucket)
 {
 	/* acquire <- chunk_make() */
 	uint64_t zero = u64_load_acquire(&ix->chunk[index_chunk(bucket)]);
 
-	return (struct atomic_u64 *)(uintptr_t)zero + bucket;
+	return (struct atomic_u32 *)(uintptr_t)zero + bucket;
 }
 
-static inline struct cache_entry *index_entry(uint64_t head)
+/* NULL: of no number. */
+static inline struct cache_entry *index_entry(const struct cache_index *ix,
+					      uint32_t number)
 {
-	return (struct cache_entry *)(uintptr_t)(head & ~UINT64_C(1));
+	uint32_t at = number & ((1 << CACHE_GROUP_BITS) - 1);
+
+	return number ? &ix->groups[number >> CACHE_GROUP_BITS]->entry[at] :
+			NULL;
 }
 
 static inline uint32_t cache_index_buckets(const struct cache_index *ix)
@@ -170,23 +175,20 @@ static inline uint32_t cache_index_buckets(const struct cache_index *ix)
 	return index_buckets(u64_load_acquire(&ix->shape));
 }
 
+/* NULL: it is the last. */
 static inline struct cache_entry *
-cache_index_next(const struct cache_entry *e, unsigned side)
+cache_index_next(const struct cache_index *ix, const struct cache_entry *e)
 {
 	/* acquire <- cache_index_insert(), cache_index_remove(), split() */
-	return ptr_load_acquire(&e->link[side]);
+	return index_entry(ix, u32_load_acquire(&e->next));
 }
 
-/* The first entry of a bucket and its side; NULL: none. */
+/* The first entry of a bucket; NULL: none. */
 static inline struct cache_entry *
-cache_index_first(const struct cache_index *ix, uint32_t bucket,
-		  unsigned *ret_side)
+cache_index_first(const struct cache_index *ix, uint32_t bucket)
 {
 	/* acquire <- cache_index_insert(), split() */
-	uint64_t head = u64_load_acquire(index_bucket_at(ix, bucket));
-
-	*ret_side = head & 1;
-	return head > 1 ? index_entry(head) : NULL;
+	return index_entry(ix, u32_load_acquire(index_bucket_at(ix, bucket)));
 }
 
 /* The key will be looked for soon: brings its bucket near. */
@@ -203,16 +205,13 @@ static inline void cache_index_expect(const struct cache_index *ix,
 static inline struct cache_entry *
 cache_index_get(const struct cache_index *ix, uint64_t key)
 {
-	/* relaxed, all: under the lock, so nobody strays */
+	/* relaxed: under the lock, so nobody strays */
 	uint64_t shape = u64_load_relaxed(&ix->shape);
-	uint32_t number = index_bucket(shape, key);
-	uint64_t head = u64_load_relaxed(index_bucket_at(ix, number));
-	struct cache_entry *e = index_entry(head);
-	unsigned side = head & 1;
+	struct cache_entry *e =
+		cache_index_first(ix, index_bucket(shape, key));
 
-	/* relaxed: as above */
 	while (e && entry_key(e) != key)
-		e = ptr_load_relaxed(&e->link[side]);
+		e = cache_index_next(ix, e);
 	return e;
 }
 
@@ -227,11 +226,11 @@ static inline bool index_fits(const struct cache_entry *e, uint64_t key,
 
 /* NULL also after so many steps, as it may have strayed. */
 static inline struct cache_entry *
-index_find_behind(struct cache_entry *e, unsigned side, uint64_t key,
-		  uint64_t *ret_word)
+index_find_behind(const struct cache_index *ix, struct cache_entry *e,
+		  uint64_t key, uint64_t *ret_word)
 {
 	for (unsigned steps = INDEX_STEPS; steps; steps--) {
-		e = cache_index_next(e, side);
+		e = cache_index_next(ix, e);
 		if (!e)
 			return NULL;
 		if (index_fits(e, key, ret_word))
@@ -242,21 +241,20 @@ index_find_behind(struct cache_entry *e, unsigned side, uint64_t key,
 
 /* The entry had the key by that word (X1).  NULL: it is not found at once.
  * Mostly it is the first of its chain. */
-static inline struct cache_entry *
+static inline __attribute__((always_inline)) struct cache_entry *
 cache_index_find_first(const struct cache_index *ix, uint64_t key,
 		       uint64_t *ret_word)
 {
 	/* acquire <- split(): the bucket (1) */
 	uint64_t shape = u64_load_acquire(&ix->shape);
-	struct cache_entry *e;
-	unsigned side;
+	struct cache_entry *e =
+		cache_index_first(ix, index_bucket(shape, key));
 
-	e = cache_index_first(ix, index_bucket(shape, key), &side);
 	if (!e)
 		return NULL;
 	if (__builtin_expect(index_fits(e, key, ret_word), 1))
 		return e;
-	return index_find_behind(e, side, key, ret_word);
+	return index_find_behind(ix, e, key, ret_word);
 }
 
 /* The same; NULL: it is not there (X2). */

@@ -69,7 +69,8 @@ static void unlist_hidden(struct seg_cache *c, struct cache_record *r)
 
 static void drain_one(struct seg_cache *c, struct cache_record *r)
 {
-	enum cache_state state = entry_state(entry_returned(r->entry));
+	struct cache_entry *e = record_entry(r);
+	enum cache_state state = entry_state(entry_returned(e));
 
 	if (state == ENTRY_LIVE)
 		cache_policy_return(&c->policy, r);
@@ -77,7 +78,7 @@ static void drain_one(struct seg_cache *c, struct cache_record *r)
 		return;
 	if (r->listed)
 		unlist_hidden(c, r);
-	free_entry(c, r->entry);
+	free_entry(c, e);
 }
 
 static void drain(struct seg_cache *c)
@@ -263,12 +264,13 @@ uint64_t cache_evict_entry(struct seg_cache *c, struct cache_entry *e,
  * is out of the way from now on. */
 static bool park(struct seg_cache *c, struct cache_record *r)
 {
-	bool parks = entry_park(r->entry);
+	struct cache_entry *e = record_entry(r);
+	bool parks = entry_park(e);
 
-	if (!parks && has_to_be_shut(r->entry)) {
-		cache_shut_entry(c, r->entry);
-		parks = entry_park(r->entry);
-		entry_unshut(r->entry);
+	if (!parks && has_to_be_shut(e)) {
+		cache_shut_entry(c, e);
+		parks = entry_park(e);
+		entry_unshut(e);
 	}
 	if (parks)
 		cache_policy_remove(&c->policy, r);
@@ -284,9 +286,9 @@ static inline uint64_t evict_one(struct seg_cache *c, uint64_t most,
 	struct cache_record *r;
 
 	while ((r = next_victim(c)) != NULL) {
-		bool fits = entry_weight(r->entry) <= most;
+		bool fits = record_weight(r) <= most;
 		uint64_t weight = fits ?
-			evict(c, r->entry, cause, f) : 0;
+			evict(c, record_entry(r), cause, f) : 0;
 
 		if (weight)
 			return weight;
@@ -482,9 +484,8 @@ static bool remove_bucket(struct seg_cache *c, uint32_t bucket,
 			  enum seg_cause cause, struct farewell *f)
 {
 	struct cache_entry *e;
-	unsigned side;
 
-	while ((e = cache_index_first(&c->index, bucket, &side)) != NULL) {
+	while ((e = cache_index_first(&c->index, bucket)) != NULL) {
 		if (farewell_is_full(f))
 			return false;
 		cache_remove_entry(c, e, cause, f);
@@ -515,13 +516,13 @@ static struct cache_record *gather(struct cache_record *r, struct farewell *f,
 {
 	*ret_weight = 0;
 	for (f->count = 0; r && !farewell_is_full(f); r = r->next) {
-		if (!r->value)
+		struct departed d =
+			entry_departs(record_entry(r), record_cause(r));
+
+		if (!d.value)
 			continue;
-		f->list[f->count++] = (struct departed){
-			.key = r->key, .value = r->value,
-			.weight = r->weight, .cause = record_cause(r),
-		};
-		*ret_weight += r->weight;
+		f->list[f->count++] = d;
+		*ret_weight += d.weight;
 	}
 	return r;
 }

@@ -26,20 +26,21 @@ static uint64_t self(void)
 
 static int sleep_until_loaded(struct cache_entry *e, int wait_ms)
 {
+	struct cache_record *r = entry_record(e);
 	uint64_t until = wait_ms > 0 ?
 		os_now_ns() + (uint64_t)wait_ms * NS_PER_MS : OS_FOREVER;
 
 	/* acquire <- wake_waiters(): value or error */
-	while (u32_load_acquire(&e->loading)) {
+	while (u32_load_acquire(&r->loading)) {
 		uint64_t now = wait_ms > 0 ? os_now_ns() : 0;
 
 		if (now >= until)
 			return -ETIMEDOUT;
-		os_futex_wait(&e->loading, 1, until == OS_FOREVER ?
+		os_futex_wait(&r->loading, 1, until == OS_FOREVER ?
 						      OS_FOREVER : until - now);
 	}
 	/* relaxed: acquired above */
-	return ptr_load_relaxed(&e->value) ? 0 : entry_record(e)->error;
+	return ptr_load_relaxed(&e->value) ? 0 : r->error;
 }
 
 /* For an entry that was pinned while it was loading. */
@@ -69,7 +70,8 @@ static void link_loading(struct seg_cache *c, struct cache_entry *e,
 {
 	cache_fill_entry(c, e, key, NULL, 0);
 	entry_record(e)->loader = self();
-	u32_store_relaxed(&e->loading, 1); /* relaxed: see entry_begin() */
+	/* relaxed: see entry_begin() */
+	u32_store_relaxed(&entry_record(e)->loading, 1);
 	entry_begin(e, ENTRY_LOADING, 1);
 	cache_index_insert(&c->index, e);
 	u64_add_relaxed(&c->loading, 1); /* relaxed: counter */
@@ -102,9 +104,11 @@ static struct cache_entry *begin_load(struct seg_cache *c, uint64_t key,
 
 static void wake_waiters(struct cache_entry *e)
 {
+	struct atomic_u32 *loading = &entry_record(e)->loading;
+
 	/* release -> sleep_until_loaded() */
-	u32_store_release(&e->loading, 0);
-	os_futex_wake_all(&e->loading);
+	u32_store_release(loading, 0);
+	os_futex_wake_all(loading);
 }
 
 /* Under the gate: the value is in; it may not stay. */
@@ -113,7 +117,7 @@ static void publish_value(struct seg_cache *c, struct cache_entry *e,
 {
 	bool hidden = entry_state(entry_look(e)) == ENTRY_HIDDEN;
 
-	u64_store_relaxed(&e->weight, weight); /* relaxed: as the key */
+	entry_weigh(e, weight);
 	/* release -> seg_cache_peek() */
 	ptr_store_release(&e->value, value);
 	/* relaxed: under the gate */

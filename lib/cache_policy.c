@@ -43,6 +43,8 @@
  */
 #include "cache_policy.h"
 
+#include <string.h>
+
 #include "assert.h"
 
 /* Half or twice of any costs less than 0.5 % more misses (tried on traces). */
@@ -87,18 +89,24 @@ static inline uint64_t limit(const struct cache_policy *p, uint64_t shares)
 
 /* ---- the queues ---- */
 
-/* Who is the oldest now is looked at soon, and then who stands behind it.  Each
- * of them is far, so they come near two steps ahead: a record, then what it
- * leads to. */
-static inline void expect_oldest(const struct cache_queue *q)
+/* Who comes tells who came some steps before it, and that one, when it is the
+ * oldest, who will be the oldest soon: it is far, and comes near meanwhile.
+ * Along the links each step would have to wait for the one before. */
+static inline void tell_ahead(struct cache_queue *q, struct cache_record *r)
 {
-	const struct cache_record *after;
+	struct cache_record **last = &q->last[q->linked++ % QUEUE_AHEAD];
 
-	if (!q->oldest)
+	if (*last)
+		(*last)->ahead = r;
+	*last = r;
+}
+
+static inline void expect_ahead(const struct cache_record *r)
+{
+	if (!r->ahead)
 		return;
-	after = q->oldest->newer;
-	__builtin_prefetch(after->entry);
-	__builtin_prefetch(after->newer, 1);
+	__builtin_prefetch(r->ahead, 1);
+	__builtin_prefetch(record_entry(r->ahead));
 }
 
 static inline void link_newest(struct cache_policy *p, struct cache_record *r,
@@ -116,6 +124,7 @@ static inline void link_newest(struct cache_policy *p, struct cache_record *r,
 	q->newest = r;
 	q->weight += weight;
 	q->count++;
+	tell_ahead(q, r);
 }
 
 /* Its links and its queue's name are left as they are. */
@@ -129,15 +138,17 @@ static inline void unlink_from(struct cache_queue *q, struct cache_record *r,
 	if (q->oldest == r)
 		q->oldest = r->newer;
 	q->weight -= weight;
-	if (!--q->count)
+	if (!--q->count) {
 		q->newest = q->oldest = NULL;
-	expect_oldest(q);
+		memset(q->last, 0, sizeof(q->last));
+	}
+	expect_ahead(r);
 }
 
 static void enter(struct cache_policy *p, struct cache_record *r,
 		  enum cache_queue_name name)
 {
-	uint64_t weight = entry_weight(r->entry);
+	uint64_t weight = record_weight(r);
 
 	p->weight += weight;
 	p->count++;
@@ -146,7 +157,7 @@ static void enter(struct cache_policy *p, struct cache_record *r,
 
 static void leave(struct cache_policy *p, struct cache_record *r)
 {
-	uint64_t weight = entry_weight(r->entry);
+	uint64_t weight = record_weight(r);
 
 	p->weight -= weight;
 	p->count--;
@@ -158,7 +169,7 @@ static void leave(struct cache_policy *p, struct cache_record *r)
 static void move(struct cache_policy *p, struct cache_record *r,
 		 enum cache_queue_name to)
 {
-	uint64_t weight = entry_weight(r->entry);
+	uint64_t weight = record_weight(r);
 
 	unlink_from(&p->queue[r->queue], r, weight);
 	link_newest(p, r, to, weight);
@@ -167,9 +178,12 @@ static void move(struct cache_policy *p, struct cache_record *r,
 /* The oldest becomes the newest: in a circle, a matter of where it begins. */
 static void rotate(struct cache_queue *q)
 {
-	q->newest = q->oldest;
-	q->oldest = q->oldest->newer;
-	expect_oldest(q);
+	struct cache_record *r = q->oldest;
+
+	q->newest = r;
+	q->oldest = r->newer;
+	expect_ahead(r);
+	tell_ahead(q, r);
 }
 
 /* Into main, or round it once more. */
@@ -185,12 +199,12 @@ static void move_to_main(struct cache_policy *p, struct cache_record *r)
 /* What it was; 0: there is none to take, it was not used. */
 static uint32_t take_mark(struct cache_record *r, bool all)
 {
-	struct atomic_u32 *at = &r->entry->mark;
-	uint32_t mark = u32_load_relaxed(at);	/* relaxed: a hint */
+	struct atomic_u16 *at = &record_entry(r)->mark;
+	uint16_t mark = u16_load_relaxed(at);	/* relaxed: a hint */
 
 	if (mark)
 		/* relaxed: a hint; a hit at the same time may be lost */
-		u32_store_relaxed(at, all ? 0 : mark - 1);
+		u16_store_relaxed(at, all ? 0 : (uint16_t)(mark - 1));
 	return mark;
 }
 
@@ -270,12 +284,12 @@ static bool is_proven(struct cache_policy *p, const struct cache_record *r)
 	uint64_t gone;
 	bool far;
 
-	if (!ghost_take(&p->ghost, entry_key(r->entry), &note))
+	if (!ghost_take(&p->ghost, entry_key(record_entry(r)), &note))
 		return false;
 	gone = ((p->left[note.from_main] >> p->shift) - note.left) &
 	       GHOST_LEFT_MASK;
 	if (gone <= total / MARGIN_PART)
-		shift_share(p, entry_weight(r->entry), note.from_main);
+		shift_share(p, record_weight(r), note.from_main);
 	far = gone > total;
 	if (far && ++p->far_seen < FAR_ONE_IN)
 		return false;
@@ -316,9 +330,9 @@ void cache_policy_insert(struct cache_policy *p, struct cache_record *r)
 {
 	bool proven;
 
-	seg_assert(entry_weight(r->entry) > 0 && r->queue == QUEUE_NONE);
+	seg_assert(record_weight(r) > 0 && r->queue == QUEUE_NONE);
 	proven = is_proven(p, r);
-	p->came += entry_weight(r->entry);
+	p->came += record_weight(r);
 	r->stamp = now(p);
 	enter(p, r, proven ? QUEUE_MAIN : QUEUE_YOUNG);
 	settle_young(p);
@@ -347,9 +361,9 @@ void cache_policy_succeed(struct cache_policy *p,
 			  struct cache_record *r)
 {
 	/* relaxed, both: a hint */
-	uint32_t mark = u32_load_relaxed(&old->entry->mark);
+	uint16_t mark = u16_load_relaxed(&record_entry(old)->mark);
 
-	u32_store_relaxed(&r->entry->mark, mark);
+	u16_store_relaxed(&record_entry(r)->mark, mark);
 	r->stamp = old->stamp;
 	cache_policy_return(p, r);
 }
@@ -377,7 +391,7 @@ struct cache_entry *cache_policy_next(const struct cache_policy *p)
 	const struct cache_record *r = is_small_next(p) ?
 		oldest_small(p) : p->queue[QUEUE_MAIN].oldest;
 
-	return r ? r->entry : NULL;
+	return r ? record_entry(r) : NULL;
 }
 
 struct cache_record *cache_policy_victim(struct cache_policy *p)
@@ -408,8 +422,8 @@ void cache_policy_evict(struct cache_policy *p, struct cache_record *r)
 {
 	bool from_main = r->queue == QUEUE_MAIN;
 
-	p->left[from_main] += entry_weight(r->entry);
-	ghost_put(&p->ghost, entry_key(r->entry), (struct ghost_note){
+	p->left[from_main] += record_weight(r);
+	ghost_put(&p->ghost, entry_key(record_entry(r)), (struct ghost_note){
 		.from_main = from_main,
 		.left = p->left[from_main] >> p->shift & GHOST_LEFT_MASK,
 		.used = r->stamp & GHOST_USED_MASK,
@@ -449,7 +463,7 @@ static bool queue_is_valid(const struct cache_queue *q, unsigned name)
 		if (r->queue != name || r->older->newer != r ||
 		    (n == 1) != (r == q->oldest))
 			return false;
-		weight += entry_weight(r->entry);
+		weight += record_weight(r);
 	}
 	return r == q->newest && q->weight == weight;
 }

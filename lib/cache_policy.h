@@ -2,9 +2,9 @@
 /*
  * Who leaves a cache next.  See cache_policy.c for the policy itself.
  * Everything here runs under the lock of the cache, except that a hit does
- *	m = u32_load_relaxed(&entry->mark);
+ *	m = u16_load_relaxed(&entry->mark);
  *	if (m < CACHE_MARK_MOST)
- *		u32_store_relaxed(&entry->mark, m + 1);
+ *		u16_store_relaxed(&entry->mark, m + 1);
  */
 #ifndef SEG_CACHE_POLICY_H
 #define SEG_CACHE_POLICY_H
@@ -16,7 +16,7 @@
 #include "cache_entry.h"
 #include "cache_ghost.h"
 
-enum { CACHE_MARK_MOST = 3 };
+enum { CACHE_MARK_MOST = 3, QUEUE_AHEAD = 8 };
 
 /* Of an entry, in the order of the way through the cache. */
 enum cache_queue_name {
@@ -36,6 +36,8 @@ struct cache_queue {
 	uint64_t weight;
 	struct cache_record *oldest;
 	uint64_t count;
+	unsigned linked;	/* records that ever came; the last of them */
+	struct cache_record *last[QUEUE_AHEAD];
 };
 
 struct cache_policy {

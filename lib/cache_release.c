@@ -57,7 +57,8 @@ static void release_dying(struct seg_cache *c, struct frame *frame)
 {
 	while (frame->dying) {
 		struct cache_record *r = frame->dying;
-		struct departed d = entry_departs(r->entry, record_cause(r));
+		struct departed d = entry_departs(record_entry(r),
+						 record_cause(r));
 
 		frame->dying = r->next;
 		cache_push_returned(c, r);

@@ -6,44 +6,51 @@
 
 #include "os.h"
 
-#ifndef SLOTS_CHUNK_FIRST
-#define SLOTS_CHUNK_FIRST 31
-#endif
-enum { CHUNK_MANY = 8192, CHUNK_MOST = 16383 /* fills a huge page */ };
+#define TABLE_BYTES (CACHE_GROUPS * sizeof(struct cache_group *))
 
-struct cache_chunk {
-	struct cache_chunk *next;
-	struct cache_record *records;	/* behind the entries */
-	uint64_t count;			/* of each */
-	_Alignas(CACHE_LINE) struct cache_entry entries[];
-};
+enum { PAGE = 4096 };
 
-void slots_make(struct cache_slots *s)
+bool slots_init(struct cache_slots *s)
+{
+	s->groups = os_map(TABLE_BYTES, PAGE);
+	return s->groups != NULL;
+}
+
+static bool group_make(struct cache_slots *s, uint64_t number)
+{
+	struct cache_group *g;
+
+	if (number >= CACHE_GROUPS)
+		return false;
+	if (s->groups[number])
+		return true;
+	g = os_map(CACHE_GROUP_BYTES, CACHE_GROUP_BYTES);
+	if (!g)
+		return false;
+	/* Both are advice. */
+	if (number)
+		(void)os_use_huge_pages(g, CACHE_GROUP_BYTES);
+	else
+		(void)os_use_small_pages(g, CACHE_GROUP_BYTES);
+	/* Behind all records, so of the first group it would back a page. */
+	if (number)
+		g->first = (uint32_t)number << CACHE_GROUP_BITS;
+	s->groups[number] = g;
+	return true;
+}
+
+/* The very first is nobody's: its number says that there is none. */
+struct cache_entry *slots_make(struct cache_slots *s)
 {
 	/* relaxed: under the lock */
-	uint64_t count = u64_load_relaxed(&s->made) / 2;
-	struct cache_chunk *chunk;
-	size_t bytes;
+	uint64_t at = u64_load_relaxed(&s->made) + 1;
+	uint64_t group = at / CACHE_GROUP_ENTRIES;
 
-	count = count < SLOTS_CHUNK_FIRST ? SLOTS_CHUNK_FIRST : count;
-	count = 2 * count >= CHUNK_MANY ? CHUNK_MOST : count;
-	bytes = sizeof(*chunk) + count * (sizeof(struct cache_entry) +
-					  sizeof(struct cache_record));
-	chunk = os_calloc(1, bytes);
-	if (!chunk)
-		return;
-	chunk->count = count;
-	chunk->next = ptr_load_relaxed(&s->chunks); /* relaxed: the lock's */
-	chunk->records = (struct cache_record *)(chunk->entries + count);
+	if (!group_make(s, group))
+		return NULL;
 	/* release -> slots_own() */
-	ptr_store_release(&s->chunks, chunk);
-	for (uint64_t i = count; i-- > 0;) {
-		slots_put_entry(s, &chunk->entries[i]);
-		slots_put_record(s, &chunk->records[i]);
-	}
-	/* relaxed, both: figures */
-	u64_add_relaxed(&s->made, count);
-	u64_add_relaxed(&s->bytes, bytes);
+	u64_store_release(&s->made, at);
+	return &s->groups[group]->entry[at % CACHE_GROUP_ENTRIES];
 }
 
 bool slots_send(struct cache_slots *s, uint64_t least)
@@ -69,8 +76,8 @@ void slots_receive(struct cache_slots *s)
 	/* acquire <- slots_arrive() */
 	if (!u32_load_acquire(&s->arrived))
 		return;
-	s->sent_last->next = s->records;
-	s->records = s->sent;
+	s->sent_last->next = s->free;
+	s->free = s->sent;
 	s->sent = NULL;
 	/* relaxed: the next batch is sent under the lock, by the queue */
 	u32_store_relaxed(&s->arrived, 0);
@@ -79,23 +86,60 @@ void slots_receive(struct cache_slots *s)
 
 bool slots_own(const struct cache_slots *s, const struct cache_entry *e)
 {
-	/* acquire <- slots_make() */
-	const struct cache_chunk *chunk = ptr_load_acquire(&s->chunks);
+	/* acquire <- slots_make(): the groups */
+	uint64_t made = u64_load_acquire(&s->made);
 
-	while (chunk && (uintptr_t)e - (uintptr_t)chunk->entries >=
-				chunk->count * sizeof(*e))
-		chunk = chunk->next;
-	return chunk != NULL;
+	for (uint64_t i = 0; made && i <= made / CACHE_GROUP_ENTRIES; i++)
+		if (s->groups[i] == cache_group_of(e))
+			return true;
+	return false;
 }
 
-void slots_clear(struct cache_slots *s)
+/* The pages that so many bytes from there on lie in. */
+static uint64_t whole_pages(uint64_t at, uint64_t bytes)
 {
-	struct cache_chunk *chunk, *next;
+	return (at + bytes + PAGE - 1) / PAGE * PAGE - at / PAGE * PAGE;
+}
 
-	/* relaxed, both: nobody else is there */
-	for (chunk = ptr_load_relaxed(&s->chunks); chunk; chunk = next) {
-		next = chunk->next;
-		os_free(chunk);
+uint64_t slots_bytes(const struct cache_slots *s)
+{
+	uint64_t made = u64_load_relaxed(&s->made); /* relaxed: a figure */
+	uint64_t groups = made / CACHE_GROUP_ENTRIES + 1;
+	uint64_t table = whole_pages(0, groups * sizeof(*s->groups));
+
+	if (!made)
+		return 0;
+	if (groups > 1)
+		return table + groups * CACHE_GROUP_BYTES;
+	return table +
+	       whole_pages(0, (made + 1) * sizeof(struct cache_entry)) +
+	       whole_pages(offsetof(struct cache_group, record),
+			   (made + 1) * sizeof(struct cache_record));
+}
+
+/* The last first: what is left begins with the first group. */
+static bool unmap_groups(struct cache_slots *s)
+{
+	uint32_t count = 0;
+
+	while (count < CACHE_GROUPS && s->groups[count])
+		count++;
+	for (; count; count--) {
+		if (os_unmap(s->groups[count - 1], CACHE_GROUP_BYTES))
+			return false;
+		s->groups[count - 1] = NULL;
 	}
-	ptr_store_relaxed(&s->chunks, NULL);
+	return true;
+}
+
+bool slots_clear(struct cache_slots *s)
+{
+	if (!s->groups)
+		return true;
+	s->free = NULL;
+	u64_store_relaxed(&s->made, 0);	/* relaxed: nobody else is there */
+	if (!unmap_groups(s) || os_unmap(s->groups, TABLE_BYTES))
+		return false;
+	s->groups = NULL;
+	return true;
 }

@@ -62,7 +62,7 @@ int seg_cache_stats(struct seg_cache *c, struct seg_cache_stats *ret_stats)
 	/* relaxed, all: sums */
 	s.max_weight = u64_load_relaxed(&c->max_weight);
 	s.metadata_bytes = sizeof(*c) + cache_index_bytes(&c->index) +
-			   u64_load_relaxed(&c->slots.bytes) +
+			   slots_bytes(&c->slots) +
 			   u64_load_relaxed(&c->policy_bytes) +
 			   pin_tags_bytes(&c->tags);
 	result_put(ret_stats, &s, sizeof(s));
@@ -108,9 +108,9 @@ static int visit(struct cache_entry *e, seg_cache_each_fn *fn, void *ctx)
 	/* acquire, all <- entry_fill(): the word has changed (E5) */
 	info.key = u64_load_acquire(&e->key);
 	info.value = ptr_load_acquire(&e->value);
-	info.weight = u64_load_acquire(&e->weight);
+	info.weight = entry_weight(e);
 	/* relaxed: a hint */
-	info.mark = u32_load_relaxed(&e->mark);
+	info.mark = u16_load_relaxed(&e->mark);
 	info.pins = entry_pins(word);
 	if (word & ENTRY_OPEN)
 		info.pins += cache_slot_pins(e);
@@ -130,12 +130,11 @@ static bool is_in_bucket(struct seg_cache *c, const struct cache_entry *e,
 static int visit_bucket(struct seg_cache *c, uint32_t bucket,
 			seg_cache_each_fn *fn, void *ctx)
 {
-	unsigned side;
-	struct cache_entry *e = cache_index_first(&c->index, bucket, &side);
+	struct cache_entry *e = cache_index_first(&c->index, bucket);
 	int ret = 0;
 
 	for (; e && !ret && is_in_bucket(c, e, bucket);
-	     e = cache_index_next(e, side))
+	     e = cache_index_next(&c->index, e))
 		ret = visit(e, fn, ctx);
 	return ret;
 }
@@ -190,14 +189,12 @@ static struct sums sum_up(struct seg_cache *c)
 {
 	struct sums s = { .entries = 0 };
 
-	for (uint32_t b = 0; b < cache_index_buckets(&c->index); b++) {
-		unsigned side;
-		struct cache_entry *e;
+	struct cache_entry *e;
 
-		for (e = cache_index_first(&c->index, b, &side); e;
-		     e = cache_index_next(e, side))
+	for (uint32_t b = 0; b < cache_index_buckets(&c->index); b++)
+		for (e = cache_index_first(&c->index, b); e;
+		     e = cache_index_next(&c->index, e))
 			add_entry(&s, e);
-	}
 	return s;
 }
 
@@ -206,7 +203,7 @@ static struct sums sum_up_hidden(struct seg_cache *c)
 	struct sums s = { .entries = 0 };
 
 	for (struct cache_record *r = c->hidden; r; r = r->older)
-		add_entry(&s, r->entry);
+		add_entry(&s, record_entry(r));
 	return s;
 }
 

@@ -57,11 +57,11 @@ static struct seg_cache_stats settled(struct game *g)
 /* Entries that were chosen to leave, but then there was a pin. */
 static unsigned count_parked(struct cache_index *ix)
 {
-	unsigned side, parked = 0;
+	unsigned parked = 0;
 
 	for (uint32_t b = 0; b < cache_index_buckets(ix); b++)
-		for (struct cache_entry *e = cache_index_first(ix, b, &side); e;
-		     e = cache_index_next(e, side))
+		for (struct cache_entry *e = cache_index_first(ix, b); e;
+		     e = cache_index_next(ix, e))
 			parked += (entry_look(e) & ENTRY_PARKED) != 0;
 	return parked;
 }

@@ -438,14 +438,13 @@ static void check_rest(struct game *g, struct worker *workers)
 {
 	uint64_t pinned = weight_of_pins(workers, g->threads);
 	struct seg_cache_stats s = settled(g);
-	unsigned side;
+	const struct cache_index *ix = &g->cache->index;
 
 	stress_check(s.pinned_weight == pinned, "at rest: %" PRIu64
 		     " pinned instead of %" PRIu64, s.pinned_weight, pinned);
-	for (uint32_t b = 0; b < cache_index_buckets(&g->cache->index); b++)
-		for (struct cache_entry *e =
-			     cache_index_first(&g->cache->index, b, &side); e;
-		     e = cache_index_next(e, side))
+	for (uint32_t b = 0; b < cache_index_buckets(ix); b++)
+		for (struct cache_entry *e = cache_index_first(ix, b); e;
+		     e = cache_index_next(ix, e))
 			if (entry_look(e) & ENTRY_OPEN)
 				stress_add(&g->open_at_rest, 1);
 	stress_add(&g->pinned_rests, pinned != 0);

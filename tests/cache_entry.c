@@ -5,24 +5,29 @@
  * was read before, (E5) what was read with a word is pinned with that word, or
  * not at all.
  */
-#include "testing.h"
+#include "groups.h"
 
 #include "cache_index.h"
 
 enum { THREADS = 4, ROUNDS = 3000, LOOKS = 64, WEIGHT = 30 };
 
-static struct cache_entry entry;
-static struct cache_record record;
+static struct cache_entry *entry;
+static struct cache_record *record;
 static struct departed departed;	/* by the last unpin */
 
 static int new_entry(void **state)
 {
 	(void)state;
-	memset(&entry, 0, sizeof(entry));
-	memset(&record, 0, sizeof(record));
-	/* relaxed: as slots_get() does */
-	ptr_store_relaxed(&entry.record, &record);
-	record.entry = &entry;
+	groups_map();
+	entry = nth_entry(0);
+	record = nth_record(0);
+	return 0;
+}
+
+static int end_entry(void **state)
+{
+	(void)state;
+	groups_unmap();
 	return 0;
 }
 
@@ -34,14 +39,14 @@ static void *value_of(uint64_t key)
 /* The entry is dead: another key's from now on. */
 static void begin(uint64_t key)
 {
-	entry_fill(&entry, key, value_of(key), WEIGHT);
-	entry_begin(&entry, 0, 0);
+	entry_fill(entry, key, value_of(key), WEIGHT);
+	entry_begin(entry, 0, 0);
 }
 
 static enum entry_unpinned unpin(uint64_t version)
 {
 	departed = (struct departed){ .key = 0 };
-	return entry_unpin(&entry, version, &departed);
+	return entry_unpin(entry, version, &departed);
 }
 
 static void assert_departed(uint64_t key, uint32_t cause)
@@ -57,22 +62,22 @@ static uint64_t hide(void)
 {
 	uint64_t before;
 
-	assert_true(entry_hide(&entry, &before));
+	assert_true(entry_hide(entry, &before));
 	return before;
 }
 
 static uint64_t pin(void)
 {
-	uint64_t word = entry_look(&entry);
+	uint64_t word = entry_look(entry);
 
-	assert_true(entry_pin(&entry, &word));
-	assert_int_equal(word, entry_look(&entry));
+	assert_true(entry_pin(entry, &word));
+	assert_int_equal(word, entry_look(entry));
 	return entry_version(word);
 }
 
 static void assert_is(enum cache_state st, uint64_t pins, uint64_t flags)
 {
-	uint64_t word = entry_look(&entry);
+	uint64_t word = entry_look(entry);
 
 	assert_int_equal(entry_state(word), st);
 	assert_int_equal(entry_pins(word), pins);
@@ -85,14 +90,14 @@ static void test_each_life_has_a_version(void **state)
 	(void)state;
 	assert_is(ENTRY_DEAD, 0, 0);
 	for (uint64_t life = 1; life < 5; life++) {
-		entry_begin(&entry, 0, life - 1);
+		entry_begin(entry, 0, life - 1);
 		assert_is(ENTRY_LIVE, life - 1, 0);
-		assert_int_equal(entry_version(entry_look(&entry)), life);
+		assert_int_equal(entry_version(entry_look(entry)), life);
 		for (uint64_t i = 1; i < life; i++)
 			unpin(life);
-		assert_true(entry_kill(&entry) != 0);
+		assert_true(entry_kill(entry) != 0);
 		assert_is(ENTRY_DEAD, 0, 0);
-		assert_int_equal(entry_version(entry_look(&entry)), life);
+		assert_int_equal(entry_version(entry_look(entry)), life);
 	}
 }
 
@@ -101,7 +106,7 @@ static void test_pins_and_unpins(void **state)
 	uint64_t v;
 
 	(void)state;
-	entry_begin(&entry, 0, 0);
+	entry_begin(entry, 0, 0);
 	v = pin();
 	pin();
 	assert_is(ENTRY_LIVE, 2, 0);
@@ -118,30 +123,30 @@ static void test_plain_unpins(void **state)
 	uint64_t v;
 
 	(void)state;
-	entry_begin(&entry, 0, 0);
+	entry_begin(entry, 0, 0);
 	v = pin();
 	pin();
-	assert_true(entry_unpin_plain(&entry, v, &last));
+	assert_true(entry_unpin_plain(entry, v, &last));
 	assert_false(last);
-	assert_false(entry_unpin_plain(&entry, v + 1, &last));
-	assert_true(entry_unpin_plain(&entry, v, &last));
+	assert_false(entry_unpin_plain(entry, v + 1, &last));
+	assert_true(entry_unpin_plain(entry, v, &last));
 	assert_true(last);
-	assert_false(entry_unpin_plain(&entry, v, &last));
+	assert_false(entry_unpin_plain(entry, v, &last));
 	pin();
-	entry_park(&entry);
-	assert_false(entry_unpin_plain(&entry, v, &last));
+	entry_park(entry);
+	assert_false(entry_unpin_plain(entry, v, &last));
 	hide();
-	assert_false(entry_unpin_plain(&entry, v, &last));
+	assert_false(entry_unpin_plain(entry, v, &last));
 	assert_is(ENTRY_HIDDEN, 1, 0);
 }
 
 /* Who looked at it when its word was this one. */
 static bool pins_with(uint64_t word)
 {
-	uint64_t before = entry_look(&entry);
-	bool pinned = entry_pin(&entry, &word);
+	uint64_t before = entry_look(entry);
+	bool pinned = entry_pin(entry, &word);
 
-	assert_int_equal(entry_look(&entry),
+	assert_int_equal(entry_look(entry),
 			 before + (pinned ? ENTRY_PIN : 0));
 	return pinned;
 }
@@ -152,18 +157,18 @@ static void test_what_ended_is_not_pinned(void **state)
 	uint64_t live, old;
 
 	(void)state;
-	assert_false(pins_with(entry_look(&entry)));
-	entry_begin(&entry, 0, 0);
-	live = entry_look(&entry);
+	assert_false(pins_with(entry_look(entry)));
+	entry_begin(entry, 0, 0);
+	live = entry_look(entry);
 	old = pin();
 	hide();
 	assert_false(pins_with(live));
-	assert_false(pins_with(entry_look(&entry)));
+	assert_false(pins_with(entry_look(entry)));
 	assert_int_equal(unpin(old), UNPIN_DIED_RETURNS);
 	assert_false(pins_with(live));
-	assert_false(pins_with(entry_look(&entry)));
-	entry_returned(&entry);
-	entry_begin(&entry, 0, 1);
+	assert_false(pins_with(entry_look(entry)));
+	entry_returned(entry);
+	entry_begin(entry, 0, 1);
 	assert_int_equal(unpin(old), UNPIN_STALE);
 	assert_is(ENTRY_LIVE, 1, 0);
 }
@@ -176,25 +181,25 @@ static void test_no_pin_of_what_was_used_again(void **state)
 
 	(void)state;
 	begin(1);
-	live = entry_look(&entry);
-	assert_ptr_equal(cache_index_value(&entry, live), value_of(1));
-	entry_kill(&entry);
-	dead = entry_look(&entry);
-	assert_null(cache_index_value(&entry, live));
+	live = entry_look(entry);
+	assert_ptr_equal(cache_index_value(entry, live), value_of(1));
+	entry_kill(entry);
+	dead = entry_look(entry);
+	assert_null(cache_index_value(entry, live));
 	/* The new key and value are there, the word still says dead. */
-	entry_fill(&entry, 2, value_of(2), WEIGHT);
-	assert_null(cache_index_value(&entry, live));
-	assert_null(cache_index_value(&entry, dead));
+	entry_fill(entry, 2, value_of(2), WEIGHT);
+	assert_null(cache_index_value(entry, live));
+	assert_null(cache_index_value(entry, dead));
 	assert_false(pins_with(live));
 	assert_false(pins_with(dead));
-	entry_begin(&entry, 0, 0);
-	assert_null(cache_index_value(&entry, live));
-	assert_null(cache_index_value(&entry, dead));
+	entry_begin(entry, 0, 0);
+	assert_null(cache_index_value(entry, live));
+	assert_null(cache_index_value(entry, dead));
 	assert_false(pins_with(live));
 	assert_false(pins_with(dead));
-	assert_ptr_equal(cache_index_value(&entry, entry_look(&entry)),
+	assert_ptr_equal(cache_index_value(entry, entry_look(entry)),
 			 value_of(2));
-	assert_true(pins_with(entry_look(&entry)));
+	assert_true(pins_with(entry_look(entry)));
 }
 
 /* The quick forms do nothing that the others would not, and give up early. */
@@ -204,21 +209,21 @@ static void test_a_first_pin_of_what_rests(void **state)
 
 	(void)state;
 	begin(1);
-	word = entry_look(&entry);
-	assert_true(entry_pin_alone(&entry, word));
+	word = entry_look(entry);
+	assert_true(entry_pin_alone(entry, word));
 	assert_is(ENTRY_LIVE, 1, 0);
-	assert_false(entry_pin_alone(&entry, word));
-	assert_false(entry_pin_alone(&entry, entry_look(&entry)));
+	assert_false(entry_pin_alone(entry, word));
+	assert_false(entry_pin_alone(entry, entry_look(entry)));
 	assert_int_equal(unpin(entry_version(word)), UNPIN_LAST);
-	assert_true(entry_pin_alone(&entry, word));
+	assert_true(entry_pin_alone(entry, word));
 	assert_int_equal(unpin(entry_version(word)), UNPIN_LAST);
-	entry_kill(&entry);
-	assert_false(entry_pin_alone(&entry, word));
-	assert_false(entry_pin_alone(&entry, entry_look(&entry)));
-	entry_fill(&entry, 1, NULL, 0);
-	entry_begin(&entry, ENTRY_LOADING, 0);
-	assert_false(entry_pin_alone(&entry, word));
-	assert_false(entry_pin_alone(&entry, entry_look(&entry)));
+	entry_kill(entry);
+	assert_false(entry_pin_alone(entry, word));
+	assert_false(entry_pin_alone(entry, entry_look(entry)));
+	entry_fill(entry, 1, NULL, 0);
+	entry_begin(entry, ENTRY_LOADING, 0);
+	assert_false(entry_pin_alone(entry, word));
+	assert_false(entry_pin_alone(entry, entry_look(entry)));
 	assert_is(ENTRY_LIVE, 0, ENTRY_LOADING);
 }
 
@@ -228,26 +233,26 @@ static void test_a_first_look_at_a_value(void **state)
 
 	(void)state;
 	begin(1);
-	live = entry_look(&entry);
-	assert_ptr_equal(cache_index_value_first(&entry, live), value_of(1));
+	live = entry_look(entry);
+	assert_ptr_equal(cache_index_value_first(entry, live), value_of(1));
 	pin();
-	pinned = entry_look(&entry);
-	assert_null(cache_index_value_first(&entry, live));
-	assert_ptr_equal(cache_index_value_first(&entry, pinned), value_of(1));
+	pinned = entry_look(entry);
+	assert_null(cache_index_value_first(entry, live));
+	assert_ptr_equal(cache_index_value_first(entry, pinned), value_of(1));
 	hide();
-	assert_null(cache_index_value_first(&entry, pinned));
-	assert_null(cache_index_value_first(&entry, entry_look(&entry)));
+	assert_null(cache_index_value_first(entry, pinned));
+	assert_null(cache_index_value_first(entry, entry_look(entry)));
 	unpin(entry_version(live));
-	dead = entry_look(&entry);
-	assert_null(cache_index_value_first(&entry, dead));
-	entry_returned(&entry);
-	dead = entry_look(&entry);
-	assert_null(cache_index_value_first(&entry, dead));
-	entry_fill(&entry, 2, value_of(2), WEIGHT);
-	entry_begin(&entry, 0, 0);
-	assert_null(cache_index_value_first(&entry, live));
-	assert_null(cache_index_value_first(&entry, dead));
-	assert_ptr_equal(cache_index_value_first(&entry, entry_look(&entry)),
+	dead = entry_look(entry);
+	assert_null(cache_index_value_first(entry, dead));
+	entry_returned(entry);
+	dead = entry_look(entry);
+	assert_null(cache_index_value_first(entry, dead));
+	entry_fill(entry, 2, value_of(2), WEIGHT);
+	entry_begin(entry, 0, 0);
+	assert_null(cache_index_value_first(entry, live));
+	assert_null(cache_index_value_first(entry, dead));
+	assert_ptr_equal(cache_index_value_first(entry, entry_look(entry)),
 			 value_of(2));
 }
 
@@ -258,14 +263,14 @@ static void test_other_pins_do_not_disturb_a_look(void **state)
 
 	(void)state;
 	begin(1);
-	word = entry_look(&entry);
+	word = entry_look(entry);
 	v = pin();
-	entry_park(&entry);
-	assert_ptr_equal(cache_index_value(&entry, word), value_of(1));
+	entry_park(entry);
+	assert_ptr_equal(cache_index_value(entry, word), value_of(1));
 	assert_true(pins_with(word));
 	assert_int_equal(unpin(v), UNPIN_STAYS);
 	assert_int_equal(unpin(v), UNPIN_RETURNS);
-	assert_ptr_equal(cache_index_value(&entry, word), value_of(1));
+	assert_ptr_equal(cache_index_value(entry, word), value_of(1));
 	assert_true(pins_with(word));
 }
 
@@ -275,15 +280,15 @@ static void test_a_look_at_what_is_loaded_meanwhile(void **state)
 	uint64_t word;
 
 	(void)state;
-	entry_fill(&entry, 1, NULL, 0);
-	entry_begin(&entry, ENTRY_LOADING, 1);
-	word = entry_look(&entry);
-	assert_null(cache_index_value(&entry, word));
-	ptr_store_release(&entry.value, value_of(1));
-	entry_loaded(&entry);
-	assert_ptr_equal(cache_index_value(&entry, word), value_of(1));
+	entry_fill(entry, 1, NULL, 0);
+	entry_begin(entry, ENTRY_LOADING, 1);
+	word = entry_look(entry);
+	assert_null(cache_index_value(entry, word));
+	ptr_store_release(&entry->value, value_of(1));
+	entry_loaded(entry);
+	assert_ptr_equal(cache_index_value(entry, word), value_of(1));
 	hide();
-	assert_null(cache_index_value(&entry, word));
+	assert_null(cache_index_value(entry, word));
 }
 
 /* The last unpin knows what left, though the entry is another's at once. */
@@ -294,7 +299,7 @@ static void test_what_departs(void **state)
 	(void)state;
 	begin(1);
 	v = pin();
-	record_set_cause(&record, 7);
+	record_set_cause(record, 7);
 	assert_int_equal(unpin(v), UNPIN_LAST);
 	assert_departed(1, 0);
 	pin();
@@ -303,10 +308,10 @@ static void test_what_departs(void **state)
 	assert_int_equal(unpin(v), UNPIN_STAYS);
 	assert_null(departed.value);
 	assert_int_equal(unpin(v), UNPIN_DIED_RETURNS);
-	entry_returned(&entry);
+	entry_returned(entry);
 	begin(2);
 	assert_departed(1, 7);
-	departed = entry_departs(&entry, 5);
+	departed = entry_departs(entry, 5);
 	assert_departed(2, 5);
 }
 
@@ -315,14 +320,14 @@ static void test_a_new_life_has_no_mark(void **state)
 {
 	(void)state;
 	begin(1);
-	u32_store_relaxed(&entry.mark, 3);
-	u32_store_relaxed(&entry.loading, 1);
-	entry_kill(&entry);
+	u16_store_relaxed(&entry->mark, 3);
+	u32_store_relaxed(&record->loading, 1);
+	entry_kill(entry);
 	begin(2);
-	assert_int_equal(u32_load_relaxed(&entry.mark), 0);
-	assert_int_equal(u32_load_relaxed(&entry.loading), 0);
-	assert_int_equal(entry_key(&entry), 2);
-	assert_int_equal(entry_weight(&entry), WEIGHT);
+	assert_int_equal(u16_load_relaxed(&entry->mark), 0);
+	assert_int_equal(u32_load_relaxed(&record->loading), 0);
+	assert_int_equal(entry_key(entry), 2);
+	assert_int_equal(entry_weight(entry), WEIGHT);
 }
 
 static void test_a_pin_keeps_it_from_being_killed(void **state)
@@ -330,14 +335,14 @@ static void test_a_pin_keeps_it_from_being_killed(void **state)
 	uint64_t v, before;
 
 	(void)state;
-	entry_begin(&entry, 0, 0);
+	entry_begin(entry, 0, 0);
 	v = pin();
-	assert_int_equal(entry_kill(&entry), 0);
+	assert_int_equal(entry_kill(entry), 0);
 	assert_is(ENTRY_LIVE, 1, 0);
 	unpin(v);
-	before = entry_look(&entry);
-	assert_int_equal(entry_kill(&entry), before);
-	assert_int_equal(entry_kill(&entry), 0);
+	before = entry_look(entry);
+	assert_int_equal(entry_kill(entry), before);
+	assert_int_equal(entry_kill(entry), 0);
 	assert_is(ENTRY_DEAD, 0, 0);
 }
 
@@ -346,23 +351,23 @@ static void test_what_is_hidden_dies_with_its_last_pin(void **state)
 	uint64_t v;
 
 	(void)state;
-	entry_begin(&entry, 0, 0);
+	entry_begin(entry, 0, 0);
 	v = pin();
 	pin();
 	assert_int_equal(entry_pins(hide()), 2);
 	assert_is(ENTRY_HIDDEN, 2, 0);
-	assert_int_equal(entry_kill(&entry), 0);
+	assert_int_equal(entry_kill(entry), 0);
 	assert_int_equal(unpin(v), UNPIN_STAYS);
 	assert_int_equal(unpin(v), UNPIN_DIED_RETURNS);
 	assert_is(ENTRY_DEAD, 0, ENTRY_RETURNING);
-	entry_returned(&entry);
+	entry_returned(entry);
 	assert_is(ENTRY_DEAD, 0, 0);
 }
 
 static void test_hiding_what_is_not_pinned_kills_it(void **state)
 {
 	(void)state;
-	entry_begin(&entry, 0, 0);
+	entry_begin(entry, 0, 0);
 	assert_int_equal(entry_pins(hide()), 0);
 	assert_is(ENTRY_DEAD, 0, 0);
 }
@@ -372,10 +377,10 @@ static void test_what_is_parked_returns_with_its_last_unpin(void **state)
 	uint64_t v;
 
 	(void)state;
-	entry_begin(&entry, 0, 0);
-	assert_false(entry_park(&entry));
+	entry_begin(entry, 0, 0);
+	assert_false(entry_park(entry));
 	v = pin();
-	assert_true(entry_park(&entry));
+	assert_true(entry_park(entry));
 	assert_is(ENTRY_LIVE, 1, ENTRY_PARKED);
 	pin();
 	assert_int_equal(unpin(v), UNPIN_STAYS);
@@ -384,7 +389,7 @@ static void test_what_is_parked_returns_with_its_last_unpin(void **state)
 	/* E4: pinned and unpinned again, it is on the list already. */
 	pin();
 	assert_int_equal(unpin(v), UNPIN_LAST);
-	assert_int_equal(entry_state(entry_returned(&entry)), ENTRY_LIVE);
+	assert_int_equal(entry_state(entry_returned(entry)), ENTRY_LIVE);
 	assert_is(ENTRY_LIVE, 0, 0);
 }
 
@@ -394,15 +399,15 @@ static void test_what_dies_on_the_list_is_not_put_there_again(void **state)
 	uint64_t v;
 
 	(void)state;
-	entry_begin(&entry, 0, 0);
+	entry_begin(entry, 0, 0);
 	v = pin();
-	entry_park(&entry);
+	entry_park(entry);
 	assert_int_equal(unpin(v), UNPIN_RETURNS);
 	pin();
 	assert_true(hide() & ENTRY_RETURNING);
 	assert_is(ENTRY_HIDDEN, 1, ENTRY_RETURNING);
 	assert_int_equal(unpin(v), UNPIN_DIED);
-	assert_int_equal(entry_state(entry_returned(&entry)), ENTRY_DEAD);
+	assert_int_equal(entry_state(entry_returned(entry)), ENTRY_DEAD);
 }
 
 /* Taken off the list while it is hidden, its last unpin puts it there again. */
@@ -411,13 +416,13 @@ static void test_what_is_hidden_while_the_list_is_drained(void **state)
 	uint64_t v;
 
 	(void)state;
-	entry_begin(&entry, 0, 0);
+	entry_begin(entry, 0, 0);
 	v = pin();
-	entry_park(&entry);
+	entry_park(entry);
 	unpin(v);
 	pin();
 	hide();
-	assert_int_equal(entry_state(entry_returned(&entry)), ENTRY_HIDDEN);
+	assert_int_equal(entry_state(entry_returned(entry)), ENTRY_HIDDEN);
 	assert_int_equal(unpin(v), UNPIN_DIED_RETURNS);
 }
 
@@ -426,9 +431,9 @@ static void test_parked_and_hidden_is_hidden(void **state)
 	uint64_t v;
 
 	(void)state;
-	entry_begin(&entry, 0, 0);
+	entry_begin(entry, 0, 0);
 	v = pin();
-	entry_park(&entry);
+	entry_park(entry);
 	hide();
 	assert_is(ENTRY_HIDDEN, 1, 0);
 	assert_int_equal(unpin(v), UNPIN_DIED_RETURNS);
@@ -439,14 +444,14 @@ static void test_loading(void **state)
 	uint64_t v;
 
 	(void)state;
-	entry_begin(&entry, ENTRY_LOADING, 1);
+	entry_begin(entry, ENTRY_LOADING, 1);
 	assert_is(ENTRY_LIVE, 1, ENTRY_LOADING);
 	v = pin();
 	assert_is(ENTRY_LIVE, 2, ENTRY_LOADING);
 	assert_int_equal(unpin(v), UNPIN_STAYS);
 	hide();
 	assert_is(ENTRY_HIDDEN, 1, ENTRY_LOADING);
-	assert_int_equal(entry_pins(entry_loaded(&entry)), 1);
+	assert_int_equal(entry_pins(entry_loaded(entry)), 1);
 	assert_is(ENTRY_HIDDEN, 1, 0);
 }
 
@@ -454,12 +459,12 @@ static void test_loading(void **state)
 static void test_there_is_a_most_of_pins(void **state)
 {
 	(void)state;
-	entry_begin(&entry, 0, 0);
-	u64_store_relaxed(&entry.word, entry_look(&entry) | ENTRY_FULL);
-	assert_false(pins_with(entry_look(&entry)));
-	assert_int_equal(entry_version(entry_look(&entry)), 1);
+	entry_begin(entry, 0, 0);
+	u64_store_relaxed(&entry->word, entry_look(entry) | ENTRY_FULL);
+	assert_false(pins_with(entry_look(entry)));
+	assert_int_equal(entry_version(entry_look(entry)), 1);
 	assert_int_equal(unpin(1), UNPIN_STAYS);
-	assert_true(pins_with(entry_look(&entry)));
+	assert_true(pins_with(entry_look(entry)));
 }
 
 /* ---- open ones (E7) ---- */
@@ -468,9 +473,9 @@ static void test_there_is_a_most_of_pins(void **state)
 static uint64_t open_it(void)
 {
 	do
-		assert_false(entry_look(&entry) & ENTRY_OPEN);
-	while (!entry_open(&entry, entry_look(&entry)));
-	return entry_look(&entry);
+		assert_false(entry_look(entry) & ENTRY_OPEN);
+	while (!entry_open(entry, entry_look(entry)));
+	return entry_look(entry);
 }
 
 static void test_an_open_one_does_not_end(void **state)
@@ -481,21 +486,21 @@ static void test_an_open_one_does_not_end(void **state)
 	begin(1);
 	v = pin();
 	word = open_it();
-	assert_false(entry_open(&entry, word));
-	assert_false(entry_hide(&entry, &before));
+	assert_false(entry_open(entry, word));
+	assert_false(entry_hide(entry, &before));
 	assert_int_equal(unpin(v), UNPIN_LAST);
-	assert_int_equal(entry_kill(&entry), 0);
-	assert_false(entry_hide(&entry, &before));
+	assert_int_equal(entry_kill(entry), 0);
+	assert_false(entry_hide(entry, &before));
 	assert_is(ENTRY_LIVE, 0, 0);
 	/* Closed, with a pin that stood elsewhere. */
-	assert_true(entry_close(&entry));
-	assert_false(entry_close(&entry));
-	word = entry_move_in(&entry);
-	assert_int_equal(word, entry_look(&entry));
+	assert_true(entry_close(entry));
+	assert_false(entry_close(entry));
+	word = entry_move_in(entry);
+	assert_int_equal(word, entry_look(entry));
 	assert_is(ENTRY_LIVE, 1, 0);
-	assert_int_equal(entry_kill(&entry), 0);
+	assert_int_equal(entry_kill(entry), 0);
 	assert_int_equal(unpin(v), UNPIN_LAST);
-	assert_true(entry_kill(&entry) != 0);
+	assert_true(entry_kill(entry) != 0);
 }
 
 /* What a pin in a slot depends on. */
@@ -508,23 +513,23 @@ static void test_open_all_the_time(void **state)
 	v = pin();
 	word = open_it();
 	pin();
-	assert_true(entry_stays_open(word, entry_look(&entry)));
-	assert_true(entry_close(&entry));
-	assert_false(entry_stays_open(word, entry_look(&entry)));
-	assert_false(entry_open(&entry, entry_look(&entry)));
-	entry_unshut(&entry);
+	assert_true(entry_stays_open(word, entry_look(entry)));
+	assert_true(entry_close(entry));
+	assert_false(entry_stays_open(word, entry_look(entry)));
+	assert_false(entry_open(entry, entry_look(entry)));
+	entry_unshut(entry);
 	open_it();
-	assert_true(entry_stays_open(word, entry_look(&entry)));
-	assert_true(entry_close(&entry));
+	assert_true(entry_stays_open(word, entry_look(entry)));
+	assert_true(entry_close(entry));
 	unpin(v);
 	unpin(v);
-	assert_true(entry_kill(&entry) != 0);
-	assert_false(entry_stays_open(word, entry_look(&entry)));
+	assert_true(entry_kill(entry) != 0);
+	assert_false(entry_stays_open(word, entry_look(entry)));
 	begin(2);
 	pin();
-	assert_false(entry_stays_open(word, entry_look(&entry)));
+	assert_false(entry_stays_open(word, entry_look(entry)));
 	open_it();
-	assert_false(entry_stays_open(word, entry_look(&entry)));
+	assert_false(entry_stays_open(word, entry_look(entry)));
 }
 
 /* ---- threads ---- */
@@ -543,16 +548,16 @@ struct racer {
 static void look_and_pin(struct racer *r)
 {
 	struct departed d;
-	uint64_t word = entry_look(&entry);
-	uint64_t key = u64_load_acquire(&entry.key);
-	void *value = cache_index_value(&entry, word);
+	uint64_t word = entry_look(entry);
+	uint64_t key = u64_load_acquire(&entry->key);
+	void *value = cache_index_value(entry, word);
 
 	r->wrong += value && value != value_of(key);
-	if (!entry_pin(&entry, &word))
+	if (!entry_pin(entry, &word))
 		return;
-	r->wrong += entry_key(&entry) != key || *r->plain != key ||
-		    ptr_load_relaxed(&entry.value) != value_of(key);
-	entry_unpin(&entry, entry_version(word), &d);
+	r->wrong += entry_key(entry) != key || *r->plain != key ||
+		    ptr_load_relaxed(&entry->value) != value_of(key);
+	entry_unpin(entry, entry_version(word), &d);
 	u64_add_relaxed(&r->pinned, 1);
 }
 
@@ -573,7 +578,7 @@ static void *look_and_pin_on(void *arg)
 
 static void use_again(uint64_t *plain, uint64_t key)
 {
-	while (!entry_kill(&entry))
+	while (!entry_kill(entry))
 		sched_yield();
 	*plain = key;
 	begin(key);
@@ -601,7 +606,7 @@ static void test_pin_against_use_again(void **state)
 	u32_store_release(&done, 1);
 	assert_int_equal(threads_join(&threads), 0);
 	assert_is(ENTRY_LIVE, 0, 0);
-	assert_int_equal(entry_version(entry_look(&entry)), key + 1);
+	assert_int_equal(entry_version(entry_look(entry)), key + 1);
 }
 
 /* All hold a pin on a hidden entry: the last one, and only it, ends it. */
@@ -618,14 +623,14 @@ static void *unpin_hidden(void *arg)
 
 	for (uint64_t round = 1; round <= ROUNDS; round++) {
 		pthread_barrier_wait(u->start);
-		if (entry_unpin(&entry, round, &d) == UNPIN_DIED_RETURNS) {
+		if (entry_unpin(entry, round, &d) == UNPIN_DIED_RETURNS) {
 			u->died++;
 			(*u->plain)++;
 		}
 		if (pthread_barrier_wait(u->start) ==
 		    PTHREAD_BARRIER_SERIAL_THREAD) {
-			entry_returned(&entry);
-			entry_begin(&entry, 0, THREADS);
+			entry_returned(entry);
+			entry_begin(entry, 0, THREADS);
 			hide();
 		}
 	}
@@ -643,7 +648,7 @@ static void test_one_of_the_last_unpins_ends_it(void **state)
 	pthread_barrier_init(&start, NULL, THREADS);
 	for (int i = 0; i < THREADS; i++)
 		u[i] = (struct unpinner){ &start, 0, &plain };
-	entry_begin(&entry, 0, THREADS);
+	entry_begin(entry, 0, THREADS);
 	hide();
 	threads_start(&threads, THREADS, unpin_hidden, u, sizeof(*u));
 	assert_int_equal(threads_join(&threads), 0);
@@ -654,7 +659,7 @@ static void test_one_of_the_last_unpins_ends_it(void **state)
 	pthread_barrier_destroy(&start);
 }
 
-#define entry_test(f) cmocka_unit_test_setup(f, new_entry)
+#define entry_test(f) cmocka_unit_test_setup_teardown(f, new_entry, end_entry)
 
 int main(void)
 {

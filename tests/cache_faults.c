@@ -6,6 +6,7 @@
  */
 #include "caches.h"
 
+#include "cache_entry.h"
 #include "fault_left.h"
 #include "fault_os.h"
 
@@ -172,6 +173,8 @@ static void test_creation(void **state)
 	assert_int_equal(seg_cache_create(&o, &r.cache), -ENOMEM);
 	fault_arm(FAULT_CALLOC, 2, 1);
 	assert_int_equal(seg_cache_create(&o, &r.cache), -ENOMEM);
+	fault_arm(FAULT_MAP, 1, 1);
+	assert_int_equal(seg_cache_create(&o, &r.cache), -ENOMEM);
 	fault_arm(FAULT_THREAD, 1, 1);
 	assert_int_equal(seg_cache_create(&o, &r.cache), -EAGAIN);
 	assert_int_equal(fault_disarm(), 1);
@@ -210,10 +213,14 @@ static void test_a_put_without_memory(void **state)
 	int ret;
 
 	(void)state;
-	fault_arm(FAULT_CALLOC, 1, FOR_EVER);
+	fault_arm(FAULT_MAP, 1, FOR_EVER);
+	assert_int_equal(seg_cache_put(box->cache, 0, number(0), 1, NULL),
+			 -ENOMEM);
+	fault_arm(FAULT_MAP, 2, FOR_EVER);
 	do
 		ret = seg_cache_put(box->cache, key, number(key), 1, NULL);
-	while (!ret && ++key < 1000);
+	while (!ret && ++key < CACHE_GROUP_ENTRIES);
+	assert_int_equal(key, CACHE_GROUP_ENTRIES - 1);
 	assert_int_equal(ret, -ENOMEM);
 	assert_int_equal(seg_cache_put(box->cache, key, number(key), 1, &pin),
 			 -ENOMEM);
@@ -237,11 +244,11 @@ static void test_a_put_while_values_wait(void **state)
 
 	(void)state;
 	put(box->cache, key, number(key), 10);
-	fault_arm(FAULT_CALLOC, 1, FOR_EVER);
+	fault_arm(FAULT_MAP, 1, FOR_EVER);
 	seg_read_begin();
 	do
 		ret = seg_cache_replace(box->cache, 0, number(key), 10, NULL);
-	while (!ret && ++key < 1000);
+	while (!ret && ++key < CACHE_GROUP_ENTRIES);
 	assert_int_equal(ret, -ENOMEM);
 	assert_true(key > 0);
 	assert_int_equal(box_heard(box), 0);
@@ -264,18 +271,10 @@ static void test_a_table_that_cannot_grow(void **state)
 		put(box->cache, key, number(key), 1);
 	fault_arm(FAULT_CALLOC, 1, FOR_EVER);
 	for (uint64_t key = 10; key < 2000; key++) {
-		int ret = seg_cache_put(box->cache, key, number(key), 1, NULL);
-
-		require(ret == 0 || ret == -ENOMEM);
-		/* Entries' memory was wanted, not the table's: some. */
-		if (ret) {
-			fault_disarm();
-			put(box->cache, key, number(key), 1);
-			fault_arm(FAULT_CALLOC, 1, FOR_EVER);
-		}
+		put(box->cache, key, number(key), 1);
 		require(has(box->cache, key));
 	}
-	fault_disarm();
+	assert_true(fault_disarm() > 0);
 	for (uint64_t key = 0; key < 2000; key++)
 		assert_true(has(box->cache, key));
 	box_end(box);
@@ -329,6 +328,29 @@ static void test_a_destroy_that_the_kernel_refuses(void **state)
 	assert_nothing_is_left();
 }
 
+/* One mapping after the other: of tags, of entries, of their table. */
+static void test_each_refusal_of_a_destroy(void **state)
+{
+	(void)state;
+	for (uint64_t refused = 1; refused <= 3; refused++) {
+		struct box *box = box_begin(100);
+		struct seg_pin pin = put_pinned(box->cache, 1, number(1), 1);
+
+		assert_int_equal(seg_pin_tag(&pin, 5), 0);
+		unpin(&pin);
+		fault_arm(FAULT_UNMAP, refused, 1);
+		assert_int_equal(seg_cache_destroy(box->cache), -EBUSY);
+		assert_int_equal(fault_disarm(), 1);
+		assert_true(seg_cache_is_valid(box->cache));
+		for (uint64_t key = 0; key < 200; key++)
+			put(box->cache, key, number(key), 1);
+		assert_int_equal(cache_stats(box->cache).entries, 100);
+		assert_true(seg_cache_is_valid(box->cache));
+		box_end(box);
+		assert_nothing_is_left();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -341,6 +363,7 @@ int main(void)
 		cmocka_unit_test_setup(test_a_tag_without_memory, begin),
 		cmocka_unit_test_setup(test_a_destroy_that_the_kernel_refuses,
 				       begin),
+		cmocka_unit_test_setup(test_each_refusal_of_a_destroy, begin),
 	};
 
 	return run_group(tests);

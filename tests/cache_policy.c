@@ -3,16 +3,14 @@
  * lib/cache_policy.h, driven as the cache drives it: scans, loops, weights,
  * parked entries, and a walk through the queues after every kind of step.
  */
-#include "testing.h"
+#include "groups.h"
 
 #include "cache_policy.h"
 
 enum { KEYS = 40000, RANDOM_STEPS = 60000 };
 
-/* A cache without concurrency: key k has entry[k] and record[k]. */
+/* A cache without concurrency: key k has the k-th entry. */
 static struct cache_policy policy;
-static struct cache_entry entry[KEYS];
-static struct cache_record record[KEYS];
 static bool in[KEYS];
 static uint64_t max_weight, held;
 static bool forgets;		/* as if memory were refused */
@@ -21,8 +19,7 @@ static int set_up(void **state)
 {
 	(void)state;
 	memset(&policy, 0, sizeof(policy));
-	memset(entry, 0, sizeof(entry));
-	memset(record, 0, sizeof(record));
+	groups_map();
 	memset(in, 0, sizeof(in));
 	held = 0;
 	forgets = false;
@@ -33,6 +30,7 @@ static int tear_down(void **state)
 {
 	(void)state;
 	cache_policy_clear(&policy);
+	groups_unmap();
 	return 0;
 }
 
@@ -44,33 +42,30 @@ static void start(uint64_t max)
 
 static uint64_t key_of(const struct cache_record *r)
 {
-	return (uint64_t)(r - record);
+	return entry_nth(record_entry(r));
 }
 
 /* What the cache does before it hands it to the policy. */
 static struct cache_record *fill(uint64_t number, uint64_t key, uint64_t weight)
 {
-	struct cache_record *r = &record[number];
-
-	entry_fill(&entry[number], key, NULL, weight);
-	r->entry = &entry[number];
-	return r;
+	entry_fill(nth_entry(number), key, NULL, weight);
+	return nth_record(number);
 }
 
 static void evict_one(void)
 {
 	const struct cache_entry *next = cache_policy_next(&policy);
-	bool used = next && u32_load_relaxed(&next->mark);
+	bool used = next && u16_load_relaxed(&next->mark);
 	struct cache_record *r = cache_policy_victim(&policy);
 
 	assert_non_null(r);
 	/* Who goes next does go, unless it was used. */
-	assert_true(next && (used || r->entry == next));
+	assert_true(next && (used || record_entry(r) == next));
 	assert_true(in[key_of(r)] && r->queue != QUEUE_NONE);
 	cache_policy_evict(&policy, r);
 	assert_int_equal(r->queue, QUEUE_NONE);
 	in[key_of(r)] = false;
-	held -= entry_weight(r->entry);
+	held -= entry_weight(record_entry(r));
 }
 
 static void insert(uint64_t key, uint64_t weight)
@@ -89,9 +84,10 @@ static void insert(uint64_t key, uint64_t weight)
 		ghost_clear(&policy.ghost);
 }
 
-static uint32_t mark_of(uint64_t key)
+static uint16_t mark_of(uint64_t key)
 {
-	return u32_load_relaxed(&entry[key].mark); /* relaxed: one thread */
+	/* relaxed: one thread */
+	return u16_load_relaxed(&nth_entry(key)->mark);
 }
 
 /* True: a hit. */
@@ -103,7 +99,7 @@ static bool use_weighing(uint64_t key, uint64_t weight)
 	}
 	if (mark_of(key) < CACHE_MARK_MOST)
 		/* relaxed: one thread */
-		u32_store_relaxed(&entry[key].mark, mark_of(key) + 1);
+		u16_store_relaxed(&nth_entry(key)->mark, mark_of(key) + 1);
 	return true;
 }
 
@@ -140,7 +136,7 @@ static void settle(uint64_t keys)
 			KEYS - round * max_weight / 4);
 	}
 	for (uint64_t key = 0; key < keys; key++)
-		assert_int_equal(record[key].queue, QUEUE_MAIN);
+		assert_int_equal(nth_record(key)->queue, QUEUE_MAIN);
 }
 
 static void check_sums(void)
@@ -194,7 +190,7 @@ static void test_uses_while_young_are_one_use(void **state)
 	}
 	assert_int_equal(count_in(0, 600), 600);
 	for (uint64_t key = 1000; key < 5000; key++)
-		assert_true(!in[key] || record[key].queue != QUEUE_MAIN);
+		assert_true(!in[key] || nth_record(key)->queue != QUEUE_MAIN);
 	check_sums();
 }
 
@@ -204,13 +200,13 @@ static void test_a_use_after_that_promotes(void **state)
 	start(1000);
 	use_all(0, 1000);
 	use(1000);
-	assert_int_equal(record[1000].queue, QUEUE_YOUNG);
+	assert_int_equal(nth_record(1000)->queue, QUEUE_YOUNG);
 	use_all(1001, 1060);
-	assert_int_equal(record[1000].queue, QUEUE_SMALL);
+	assert_int_equal(nth_record(1000)->queue, QUEUE_SMALL);
 	assert_true(use(1000));
 	assert_true(use(1000));
 	use_all(1060, 3000);
-	assert_int_equal(record[1000].queue, QUEUE_MAIN);
+	assert_int_equal(nth_record(1000)->queue, QUEUE_MAIN);
 	assert_int_equal(mark_of(1000), 0);
 	check_sums();
 }
@@ -322,7 +318,7 @@ static void test_a_heavy_one_costs_its_weight(void **state)
 	assert_int_equal(held, 1000);
 	use_weighing(1000, 300);	/* three times what small may weigh */
 	assert_int_equal(held, 1000);
-	assert_int_equal(record[1000].queue, QUEUE_YOUNG);
+	assert_int_equal(nth_record(1000)->queue, QUEUE_YOUNG);
 	assert_true(count_in(0, 2200) >= 700);
 	/* Others come without pushing each other out before their time. */
 	use_all(3000, 3050);
@@ -374,7 +370,7 @@ static void check_age(uint64_t key, uint64_t came)
 {
 	uint64_t now = policy.came >> policy.shift;
 	uint64_t age = (policy.came - came) >> policy.shift;
-	uint64_t known = (uint32_t)(now - record[key].stamp);
+	uint64_t known = (uint32_t)(now - nth_record(key)->stamp);
 
 	assert_in_range(known + 2, age, age + 4);
 }
@@ -437,17 +433,17 @@ static void test_all_may_be_parked(void **state)
 	assert_int_equal(parked, 500);
 	for (uint64_t key = 0; key < KEYS; key++)
 		if (in[key])
-			cache_policy_return(&policy, &record[key]);
+			cache_policy_return(&policy, nth_record(key));
 	for (uint64_t key = 0; key < 300; key++)
-		assert_int_equal(record[key].queue, QUEUE_MAIN);
+		assert_int_equal(nth_record(key)->queue, QUEUE_MAIN);
 	check_sums();
 }
 
 static void remove_key(uint64_t key)
 {
-	cache_policy_remove(&policy, &record[key]);
+	cache_policy_remove(&policy, nth_record(key));
 	in[key] = false;
-	held -= entry_weight(&entry[key]);
+	held -= entry_weight(nth_entry(key));
 	assert_true(cache_policy_is_valid(&policy));
 }
 
@@ -484,7 +480,7 @@ static void test_a_new_value_inherits_the_place(void **state)
 	use(7);
 	r = fill(5000, 7, 3);
 	remove_key(7);
-	cache_policy_succeed(&policy, &record[7], r);
+	cache_policy_succeed(&policy, nth_record(7), r);
 	in[5000] = true;
 	held += 3;
 	assert_int_equal(r->queue, QUEUE_MAIN);
@@ -521,7 +517,8 @@ static void test_a_victim_costs_few_steps(void **state)
 	for (unsigned i = 0; i < CACHE_MARK_MOST; i++)
 		use_all(0, 900);
 	cooler = policy.queue[QUEUE_MAIN].oldest->newer->newer->newer;
-	u32_store_relaxed(&cooler->entry->mark, 2); /* relaxed: one thread */
+	/* relaxed: one thread */
+	u16_store_relaxed(&record_entry(cooler)->mark, 2);
 	while ((r = cache_policy_victim(&policy))->queue != QUEUE_MAIN)
 		cache_policy_evict(&policy, r);
 	for (uint64_t key = 0; key < 900; key++)
@@ -607,13 +604,13 @@ static void random_step(uint64_t *seed)
 
 	switch (random_below(seed, 32)) {
 	case 0:
-		if (in[key] && record[key].queue)
+		if (in[key] && nth_record(key)->queue)
 			remove_key(key);
 		break;
 	case 1:
-		if (in[key] && record[key].queue && parked_count < 16) {
-			cache_policy_remove(&policy, &record[key]);
-			parked[parked_count++] = &record[key];
+		if (in[key] && nth_record(key)->queue && parked_count < 16) {
+			cache_policy_remove(&policy, nth_record(key));
+			parked[parked_count++] = nth_record(key);
 		}
 		break;
 	case 2:
@@ -639,7 +636,7 @@ static void check_random(void)
 
 	assert_true(cache_policy_is_valid(&policy));
 	for (unsigned i = 0; i < parked_count; i++)
-		weight += entry_weight(parked[i]->entry);
+		weight += entry_weight(record_entry(parked[i]));
 	for (unsigned i = 0; i < QUEUE_END; i++)
 		weight += policy.queue[i].weight;
 	assert_int_equal(weight, held);

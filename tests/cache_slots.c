@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * lib/cache_slots.h: an entry and a record have one owner; an entry that ended
- * is free at once, a record that was retired only when its batch has arrived.
- * Linked with fault_os.c, for want of memory.
+ * lib/cache_slots.h: an entry and its record have one owner; they are free at
+ * once, or, if they were retired, when their batch has arrived.  What memory
+ * they take is tests/cache_memory.c's.
  */
 #include "testing.h"
 
 #include "cache_slots.h"
-#include "fault_os.h"
 
 enum { MANY = 5000 };
 
@@ -17,14 +16,13 @@ static int new_slots(void **state)
 {
 	(void)state;
 	memset(&slots, 0, sizeof(slots));
-	return 0;
+	return !slots_init(&slots);
 }
 
 static int end_slots(void **state)
 {
 	(void)state;
-	slots_clear(&slots);
-	return fault_blocks() != 0;
+	return !slots_clear(&slots);
 }
 
 static struct cache_entry *get(void)
@@ -32,8 +30,7 @@ static struct cache_entry *get(void)
 	struct cache_entry *e = slots_get(&slots);
 
 	assert_non_null(e);
-	assert_non_null(entry_record(e));
-	assert_ptr_equal(entry_record(e)->entry, e);
+	assert_ptr_equal(record_entry(entry_record(e)), e);
 	return e;
 }
 
@@ -53,16 +50,6 @@ static void arrive(void)
 	slots_receive(&slots);
 }
 
-static uint64_t free_entries(void)
-{
-	uint64_t count = 0;
-
-	for (struct cache_entry *e = slots.entries; e;
-	     e = ptr_load_relaxed(&e->value))
-		count++;
-	return count;
-}
-
 static uint64_t length(const struct cache_record *r)
 {
 	uint64_t count = 0;
@@ -72,28 +59,26 @@ static uint64_t length(const struct cache_record *r)
 	return count;
 }
 
-/* As the equations of cache_slots.h say. */
+/* As the equation of cache_slots.h says. */
 static void assert_all_are_there(uint64_t in_use)
 {
-	uint64_t made = u64_load_relaxed(&slots.made);
-
 	assert_int_equal(length(slots.retired), slots.retired_count);
-	assert_int_equal(made, free_entries() + in_use);
-	assert_int_equal(made, length(slots.records) + in_use +
-			       slots.retired_count + length(slots.sent));
+	assert_int_equal(u64_load_relaxed(&slots.made),
+			 length(slots.free) + in_use + slots.retired_count +
+				 length(slots.sent));
 }
 
+/* Two in a line, and each of them beside its record's line. */
 static void test_pairs_are_new_apart_and_aligned(void **state)
 {
-	const uint64_t pair = sizeof(struct cache_entry) +
-			      sizeof(struct cache_record);
 	static struct cache_entry *e[MANY];
 
 	(void)state;
 	for (int i = 0; i < MANY; i++) {
 		e[i] = get();
-		assert_int_equal((uintptr_t)e[i] % CACHE_LINE, 0);
+		assert_int_equal((uintptr_t)e[i] % (CACHE_LINE / 2), 0);
 		assert_int_equal((uintptr_t)entry_record(e[i]) % CACHE_LINE, 0);
+		assert_int_not_equal(entry_number(e[i]), 0);
 		assert_int_equal(u64_load_relaxed(&e[i]->word), 0);
 		assert_int_equal(entry_key(e[i]), 0);
 		assert_int_equal(entry_record(e[i])->queue, 0);
@@ -105,27 +90,25 @@ static void test_pairs_are_new_apart_and_aligned(void **state)
 		assert_int_equal(entry_record(e[i])->stamp, i + 1);
 	}
 	assert_all_are_there(MANY);
-	assert_in_range(u64_load_relaxed(&slots.bytes), MANY * pair,
-			2 * MANY * pair);
 }
 
 static void test_the_last_put_is_got_first(void **state)
 {
 	struct cache_entry *a = get(), *b = get();
-	uint64_t bytes = u64_load_relaxed(&slots.bytes);
+	uint64_t bytes = slots_bytes(&slots);
 
 	(void)state;
 	slots_put(&slots, a);
 	slots_put(&slots, b);
 	assert_ptr_equal(get(), b);
 	assert_ptr_equal(get(), a);
-	assert_int_equal(u64_load_relaxed(&slots.bytes), bytes);
+	assert_int_equal(slots_bytes(&slots), bytes);
 	assert_all_are_there(2);
 }
 
 static bool is_free(const struct cache_record *wanted)
 {
-	const struct cache_record *r = slots.records;
+	const struct cache_record *r = slots.free;
 
 	while (r && r != wanted)
 		r = r->next;
@@ -149,30 +132,35 @@ static void test_retired_is_not_free_before_it_arrived(void **state)
 	assert_all_are_there(0);
 }
 
-/* It gets another record, and the value waits in the one that it had. */
-static void test_an_entry_that_retired_is_used_again_at_once(void **state)
+/* The value waits in it, with its key, weight and cause. */
+static void test_what_retired_stays_as_it_was(void **state)
 {
-	struct cache_entry *e = get();
-	struct cache_record *r;
+	struct cache_entry *e = get(), *other;
+	struct departed d;
 
 	(void)state;
-	entry_fill(e, 7, &slots, 30);
+	entry_fill(e, 7, &slots, 4097);
 	entry_begin(e, 0, 0);
 	assert_true(entry_kill(e) != 0);
-	r = retire(e);
-	assert_ptr_equal(get(), e);
-	assert_ptr_not_equal(entry_record(e), r);
-	entry_fill(e, 8, &r, 40);
-	assert_int_equal(r->key, 7);
-	assert_ptr_equal(r->value, &slots);
-	assert_int_equal(r->weight, 30);
+	record_set_cause(entry_record(e), 3);
+	retire(e);
+	other = get();
+	assert_ptr_not_equal(other, e);
+	entry_fill(other, 8, &other, 40);
 	assert_all_are_there(1);
 	assert_true(slots_send(&slots, 1));
-	assert_ptr_equal(slots.sent, r);
-	assert_null(r->next);
-	assert_int_equal(r->key, 7);
+	assert_ptr_equal(slots.sent, entry_record(e));
+	assert_null(slots.sent->next);
+	d = entry_departs(e, record_cause(entry_record(e)));
+	assert_int_equal(d.key, 7);
+	assert_ptr_equal(d.value, &slots);
+	assert_int_equal(d.weight, 4097);
+	assert_int_equal(d.cause, 3);
+	slots_put(&slots, other);
+	assert_ptr_equal(get(), other);
 	arrive();
-	assert_all_are_there(1);
+	assert_ptr_equal(get(), e);
+	assert_all_are_there(2);
 }
 
 static void test_a_batch_has_at_least_so_many(void **state)
@@ -224,6 +212,8 @@ static void test_the_word_outlives_another_use(void **state)
 	assert_int_equal(entry_version(entry_look(e)), version + 1);
 	assert_true(entry_kill(e) != 0);
 	slots_retire(&slots, e);
+	assert_true(slots_send(&slots, 1));
+	arrive();
 	assert_ptr_equal(get(), e);
 	entry_begin(e, 0, 0);
 	assert_int_equal(entry_version(entry_look(e)), version + 2);
@@ -242,56 +232,25 @@ static void test_no_more_is_made_than_was_in_use(void **state)
 		assert_true(slots_send(&slots, 100));
 		arrive();
 	}
-	assert_true(u64_load_relaxed(&slots.made) < 200);
+	assert_int_equal(u64_load_relaxed(&slots.made), 100);
 	assert_all_are_there(0);
 }
 
-/* While the records wait, more pairs are made: entries are left over. */
-static void test_more_retire_than_are_in_use(void **state)
+/* While they wait, others are made. */
+static void test_many_retire(void **state)
 {
 	(void)state;
 	for (int i = 0; i < MANY; i++)
 		slots_retire(&slots, get());
 	assert_int_equal(slots.retired_count, MANY);
-	assert_true(u64_load_relaxed(&slots.made) >= MANY);
+	assert_int_equal(u64_load_relaxed(&slots.made), MANY);
 	assert_all_are_there(0);
 	assert_true(slots_send(&slots, 1));
-	arrive();
+	assert_int_equal(length(slots.sent), MANY);
 	assert_all_are_there(0);
-	assert_int_equal(length(slots.records),
-			 u64_load_relaxed(&slots.made));
-}
-
-/* Nothing is lost, and what is there already can still be had. */
-static void test_without_memory(void **state)
-{
-	static struct cache_entry *e[MANY];
-	uint64_t had = 0, made;
-
-	(void)state;
-	fault_arm(FAULT_CALLOC, 1, UINT64_MAX);
-	assert_null(slots_get(&slots));
-	assert_int_equal(u64_load_relaxed(&slots.bytes), 0);
-	fault_disarm();
-	e[had++] = get();
-	made = u64_load_relaxed(&slots.made);
-	fault_arm(FAULT_CALLOC, 1, UINT64_MAX);
-	while ((e[had] = slots_get(&slots)) != NULL)
-		had++;
-	assert_int_equal(had, made);
-	assert_int_equal(u64_load_relaxed(&slots.made), made);
-	assert_all_are_there(had);
-	/* An entry is free, but no record. */
-	slots_retire(&slots, e[0]);
-	assert_null(slots_get(&slots));
-	assert_all_are_there(had - 1);
-	assert_true(slots_send(&slots, 1));
-	assert_null(slots_get(&slots));
 	arrive();
-	assert_ptr_equal(get(), e[0]);
-	assert_int_equal(fault_disarm(), 3);
-	slots_put(&slots, e[0]);
-	assert_all_are_there(had - 1);
+	assert_int_equal(length(slots.free), MANY);
+	assert_all_are_there(0);
 }
 
 #define slots_test(f) cmocka_unit_test_setup_teardown(f, new_slots, end_slots)
@@ -302,13 +261,12 @@ int main(void)
 		slots_test(test_pairs_are_new_apart_and_aligned),
 		slots_test(test_the_last_put_is_got_first),
 		slots_test(test_retired_is_not_free_before_it_arrived),
-		slots_test(test_an_entry_that_retired_is_used_again_at_once),
+		slots_test(test_what_retired_stays_as_it_was),
 		slots_test(test_a_batch_has_at_least_so_many),
 		slots_test(test_one_batch_is_on_its_way_at_a_time),
 		slots_test(test_the_word_outlives_another_use),
 		slots_test(test_no_more_is_made_than_was_in_use),
-		slots_test(test_more_retire_than_are_in_use),
-		slots_test(test_without_memory),
+		slots_test(test_many_retire),
 	};
 
 	return run_group(tests);

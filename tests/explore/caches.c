@@ -134,16 +134,7 @@ void caches_free(void *value)
 	v->left++;
 }
 
-/* Lists that have no more than that. */
-static uint64_t entries(const struct cache_entry *e, uint64_t most)
-{
-	uint64_t n = 0;
-
-	for (; e && n <= most; e = ptr_load_relaxed(&e->value))
-		n++;
-	return n;
-}
-
+/* Of a list that has no more than that. */
 static uint64_t records(const struct cache_record *r, uint64_t most)
 {
 	uint64_t n = 0;
@@ -159,19 +150,18 @@ static uint64_t deferred(const struct cache_record *r)
 	uint64_t sum = 0;
 
 	for (; r; r = r->next)
-		sum += r->weight;
+		sum += record_weight(r);
 	return sum;
 }
 
-/* Each entry is in use, or free once, and so are records; see cache_slots.h. */
+/* Each entry is in use or free, or waits, once; see cache_slots.h. */
 static void check_slots(void)
 {
 	const struct cache_slots *s = &cache->slots;
 	uint64_t made = u64_load_relaxed(&s->made);
 
 	keeper_flush();
-	explore_check(entries(s->entries, made) + cache->index.entries == made);
-	explore_check(records(s->records, made) + records(s->retired, made) +
+	explore_check(records(s->free, made) + records(s->retired, made) +
 		      records(s->sent, made) + cache->index.entries == made);
 	explore_check(deferred(s->retired) ==
 		      cache_deferred(cache));

@@ -21,7 +21,8 @@
 #define INDEX_BUCKETS 4
 #define GATE_SPINS 1
 #define CACHE_BATCH_LEAST 1
-#define SLOTS_CHUNK_FIRST 3
+#define CACHE_GROUP_BYTES 1024
+#define CACHE_GROUPS 8
 #define PIN_SLOTS 2
 #define BARRIER_PINS 0
 #define OPEN_PINS 0

@@ -4,16 +4,19 @@
 
 #include <string.h>
 
-#include "os.h"
+#include "cache_slots.h"
 
 struct cache_index the_index;
+static struct cache_slots slots;
 bool indexes_late_change;
 bool indexes_same_version;
 
 void indexes_open(void)
 {
 	memset(&the_index, 0, sizeof(the_index));
-	explore_check(cache_index_init(&the_index));
+	memset(&slots, 0, sizeof(slots));
+	explore_check(slots_init(&slots));
+	explore_check(cache_index_init(&the_index, slots.groups));
 }
 
 void indexes_check(void)
@@ -44,11 +47,8 @@ void indexes_fill(struct cache_entry *e, uint64_t key)
 
 struct cache_entry *indexes_make(uint64_t key)
 {
-	struct cache_entry *e = os_calloc(1, sizeof(*e));
+	struct cache_entry *e = slots_get(&slots);
 
-	/* relaxed: as slots_get() does */
-	ptr_store_relaxed(&e->record,
-			  os_calloc(1, sizeof(struct cache_record)));
 	indexes_fill(e, key);
 	return e;
 }

@@ -349,7 +349,7 @@ static void peek_or_evict(unsigned thread)
 
 static const struct explore_twin peek_twins[] = {
 	EXPLORE_TWIN_SWITCH("no grace period", explore_throw_grace_period),
-	EXPLORE_TWIN("listener before unlink", SKIP, "bypass",
+	EXPLORE_TWIN("listener before unlink", SKIP, "cache_index_remove",
 		     "store_release"),
 	EXPLORE_TWIN("relaxed key and value", RELAX, "entry_fill", "store_rel"),
 	{ .name = "relaxed look at the value", .mutation = EXPLORE_RELAX,

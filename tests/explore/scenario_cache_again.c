@@ -24,9 +24,9 @@ static void three_in_a_chain(void)
 {
 	second = indexes_open_four();
 	first = indexes_add(KEY_000);
-	indexes_fill(second, KEY_100);
+	indexes_fill(second, KEY_000B);
 	indexes_insert(second);
-	last = indexes_add(KEY_000B);
+	last = indexes_add(KEY_100);
 }
 
 static void use_again_or_find(unsigned thread)
@@ -35,14 +35,15 @@ static void use_again_or_find(unsigned thread)
 		indexes_use_again(second, KEY_001);
 		return;
 	}
-	indexes_find(KEY_000B);
+	indexes_find(KEY_100);
 }
 
 static const struct explore_twin again_twins[] = {
 	EXPLORE_TWIN("change not raised", SKIP, "cache_index_change", "store"),
 	{ .name = "no second look at the changes", .mutation = EXPLORE_STALE,
 	  .function = "cache_index_find", .op = "load", .nth = 3 },
-	EXPLORE_TWIN("not unlinked", SKIP, "bypass", "store_release"),
+	EXPLORE_TWIN("not unlinked", SKIP, "cache_index_remove",
+		     "store_release"),
 	EXPLORE_TWIN("relaxed change", RELAX, "cache_index_change", "store"),
 	EXPLORE_TWIN("relaxed links", RELAX, "cache_index_insert", "store"),
 	{ .name = NULL },
@@ -57,7 +58,7 @@ static void both_again_or_find(unsigned thread)
 		indexes_use_again(first, KEY_000);
 		return;
 	}
-	indexes_find(KEY_100);
+	indexes_find(KEY_000B);
 }
 
 /* Who went astray goes astray again. */
@@ -68,7 +69,7 @@ static void two_again_or_find(unsigned thread)
 		indexes_use_again(second, KEY_110);
 		return;
 	}
-	indexes_find(KEY_000B);
+	indexes_find(KEY_100);
 }
 
 static const struct explore_twin two_again_twins[] = {
@@ -97,11 +98,12 @@ static void use_in_place_or_find(unsigned thread)
 		explore_check(entry_hide(other, &before));
 		return;
 	}
-	indexes_find(KEY_000B);
+	indexes_find(KEY_100);
 }
 
 static const struct explore_twin in_place_twins[] = {
-	EXPLORE_TWIN("relaxed replacement", RELAX, "bypass", "store_rel"),
+	EXPLORE_TWIN("relaxed replacement", RELAX, "cache_index_replace",
+		     "store_rel"),
 	EXPLORE_TWIN("change not raised", SKIP, "cache_index_change", "store"),
 	{ .name = NULL },
 };
@@ -251,7 +253,8 @@ static const struct explore_twin replace_twins[] = {
 	EXPLORE_TWIN("relaxed key", RELAX, "entry_fill", "store_rel"),
 	EXPLORE_TWIN("relaxed look at the key", RELAX, "walk", "load"),
 	EXPLORE_TWIN("relaxed hide", RELAX, "entry_hide", "cas"),
-	EXPLORE_TWIN("relaxed replacement", RELAX, "bypass", "store_rel"),
+	EXPLORE_TWIN("relaxed replacement", RELAX, "cache_index_replace",
+		     "store_rel"),
 	{ .name = NULL },
 };
 

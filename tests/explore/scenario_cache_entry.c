@@ -10,8 +10,9 @@
 
 #include "cache_entry.h"
 
-static struct cache_entry entry;
-static struct cache_record record;
+static _Alignas(CACHE_GROUP_BYTES) struct cache_group group;
+static struct cache_entry *const entry = &group.entry[0];
+static struct cache_record *const record = &group.record[0];
 static struct explore_cell value;
 static unsigned ended, given_back;
 static bool late;	/* a twin: looks at what left when it has left */
@@ -25,13 +26,11 @@ static void throw_late(bool on)
 
 static void begin(uint64_t flags, uint64_t pins)
 {
-	memset(&entry, 0, sizeof(entry));
-	memset(&record, 0, sizeof(record));
+	memset(entry, 0, sizeof(*entry));
+	memset(record, 0, sizeof(*record));
 	ended = given_back = 0;
-	/* relaxed: as slots_get() does */
-	ptr_store_relaxed(&entry.record, &record);
-	entry_fill(&entry, KEY, &value, WEIGHT);
-	entry_begin(&entry, flags, pins);
+	entry_fill(entry, KEY, &value, WEIGHT);
+	entry_begin(entry, flags, pins);
 	explore_write(&value, 1);
 }
 
@@ -44,8 +43,8 @@ static void read_value(void)
 
 static bool pin(uint64_t *ret_word)
 {
-	*ret_word = entry_look(&entry);
-	return entry_pin(&entry, ret_word);
+	*ret_word = entry_look(entry);
+	return entry_pin(entry, ret_word);
 }
 
 /* By the one who ended it. */
@@ -57,7 +56,7 @@ static void dispose(void)
 
 static bool kill(void)
 {
-	if (!entry_kill(&entry))
+	if (!entry_kill(entry))
 		return false;
 	dispose();
 	return true;
@@ -67,8 +66,8 @@ static uint64_t hide(void)
 {
 	uint64_t old;
 
-	record_set_cause(&record, CAUSE);
-	explore_check(entry_hide(&entry, &old));
+	record_set_cause(record, CAUSE);
+	explore_check(entry_hide(entry, &old));
 	if (!entry_pins(old))
 		dispose();
 	return old;
@@ -83,13 +82,13 @@ static void check_departed(const struct departed *d, uint32_t cause)
 static void unpin(uint64_t version)
 {
 	struct departed d;
-	enum entry_unpinned what = entry_unpin(&entry, version, &d);
+	enum entry_unpinned what = entry_unpin(entry, version, &d);
 
 	given_back += what != UNPIN_STALE;
 	if (what < UNPIN_LAST)
 		return;
 	if (late)
-		d = entry_departs(&entry, d.cause);
+		d = entry_departs(entry, d.cause);
 	check_departed(&d, what < UNPIN_DIED ? 0 : CAUSE);
 	if (what >= UNPIN_DIED)
 		dispose();
@@ -99,7 +98,7 @@ static void quick_unpin(uint64_t version)
 {
 	bool last;
 
-	if (!entry_unpin_plain(&entry, version, &last))
+	if (!entry_unpin_plain(entry, version, &last))
 		unpin(version);
 }
 
@@ -127,7 +126,7 @@ static void pin_or_kill(unsigned thread)
 
 static void ended_once_at_most(void)
 {
-	uint64_t word = entry_look(&entry);
+	uint64_t word = entry_look(entry);
 
 	explore_check(entry_pins(word) == 0);
 	explore_check(ended == (entry_state(word) == ENTRY_DEAD));
@@ -173,8 +172,8 @@ static void hide_or_unpin(unsigned thread)
 static void ended_once(void)
 {
 	explore_check(ended == 1);
-	explore_check(entry_state(entry_look(&entry)) == ENTRY_DEAD);
-	explore_check(entry_pins(entry_look(&entry)) == 0);
+	explore_check(entry_state(entry_look(entry)) == ENTRY_DEAD);
+	explore_check(entry_pins(entry_look(entry)) == 0);
 }
 
 static const struct explore_twin hide_twins[] = {
@@ -230,14 +229,12 @@ static void on_the_list(void)
 /* As who holds the lock does it; by then it may be gone. */
 static void use_again(void)
 {
-	static struct cache_record other;
+	static struct explore_cell other;
 
-	if (entry_state(entry_returned(&entry)) != ENTRY_DEAD)
+	if (entry_state(entry_returned(entry)) != ENTRY_DEAD)
 		return;
-	/* relaxed: as slots_get() does */
-	ptr_store_relaxed(&entry.record, &other);
-	entry_fill(&entry, KEY + 1, &other, WEIGHT + 1);
-	entry_begin(&entry, 0, 1);
+	entry_fill(entry, KEY + 1, &other, WEIGHT + 1);
+	entry_begin(entry, 0, 1);
 }
 
 static void unpin_or_hide(unsigned thread)
@@ -314,13 +311,13 @@ static void give_back_or_park(unsigned thread)
 	if (thread < 2)
 		unpin(1);
 	else
-		entry_park(&entry);
+		entry_park(entry);
 }
 
 /* What was parked is either still pinned or on its way to the list. */
 static void given_back_once(void)
 {
-	uint64_t word = entry_look(&entry);
+	uint64_t word = entry_look(entry);
 
 	explore_check(given_back == 1);
 	explore_check(entry_pins(word) == 0);
@@ -347,11 +344,11 @@ static void load_or_pin(unsigned thread)
 
 	if (thread == 0) {
 		explore_write(&value, 7);
-		entry_loaded(&entry);
+		entry_loaded(entry);
 	} else if (thread == 1) {
 		if (pin(&word) && !(word & ENTRY_LOADING))
 			explore_check(explore_read(&value) == 7);
-	} else if (!(entry_look(&entry) & ENTRY_LOADING)) {
+	} else if (!(entry_look(entry) & ENTRY_LOADING)) {
 		explore_check(explore_read(&value) == 7);
 	}
 }
